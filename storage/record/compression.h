@@ -13,7 +13,7 @@ namespace trilog {
 
 enum class Codec : uint8_t { kNone = 0, kGzip = 1, kSnappy = 2, kLz4 = 3, kZstd = 4 };
 
-std::string_view codec_name(Codec codec);                       // "none", "gzip", "snappy", "lz4", "zstd"
+std::string_view codec_name(Codec codec);  // "none", "gzip", "snappy", "lz4", "zstd"
 std::optional<Codec> codec_from_name(std::string_view name);
 
 // kNone copies.

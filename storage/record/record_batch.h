@@ -1,5 +1,5 @@
 // RecordBatch v2, byte for byte as in Kafka: on the wire, on disk and to a follower. A RecordBatch is a view; it owns
-// nothing and trusts nothing it has not checked.
+// nothing and trusts nothing it has not checked. Format source: "Messages" in the Kafka protocol guide.
 //
 //   0 base offset i64 | 8 length i32 (bytes after this field) | 12 partition leader epoch i32 | 16 magic i8 = 2
 //  17 crc32c u32 over [21, end) | 21 attributes i16 | 23 last offset delta i32 | 27 base timestamp i64
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "storage/base/bytes.h"
+#include "storage/base/codec.h"
 #include "storage/base/ids.h"
 #include "storage/base/status.h"
 #include "storage/record/compression.h"
@@ -46,8 +47,9 @@ struct RecordView {
 class RecordBatch {
  public:
   // The batch at the front of `bytes` if its frame is sound: 61 bytes there, magic 2, length >= 49 and within `bytes`,
-  // last offset delta >= 0, record count >= 0 and <= last offset delta + 1 (compaction leaves gaps). Does not look at the
-  // CRC. kCorruption otherwise, with what was wrong. The view ends where the length says.
+  // last offset delta >= 0, record count >= 0 and <= last offset delta + 1 (compaction leaves gaps), and no offset in
+  // it is negative or beyond 63 bits. Does not look at the CRC. kCorruption otherwise, with what was wrong. The view
+  // ends where the length says.
   static Result<RecordBatch> parse(ByteView bytes);
   // The whole length of the batch whose first 12 bytes are here, without checking more than that it is between 61 and
   // `size_max`; for walking a file.
@@ -82,7 +84,8 @@ class RecordBatch {
 
   bool crc_matches() const;
   // Walks an uncompressed batch without allocating: lengths add up, offset deltas are 0..count-1, count and last offset
-  // delta agree, header counts are sane. kCorruption says at which record. Compressed batches: only the header is checked.
+  // delta agree, header counts are sane. kCorruption says at which record. Compressed batches: only the header is
+  // checked.
   Status check_records() const;
 
   // Where the fields outside the CRC, and time, are stamped, in place. `batch` is the mutable memory of a parsed batch.
@@ -94,19 +97,21 @@ class RecordBatch {
  private:
   explicit RecordBatch(ByteView bytes) : bytes_(bytes) {}
   template <typename T>
-  T load(size_t at) const;
+  T load(size_t at) const {
+    return load_big_endian<T>(bytes_.data() + at);
+  }
 
   ByteView bytes_;
 };
 
-// Iterates the records of one batch, decompressing first if need be. Owns the decompressed block; the views it hands out
-// live as long as the iterator and the batch.
+// Iterates the records of one batch, decompressing first if need be. Owns the decompressed block; the views it hands
+// out live as long as the iterator and the batch.
 class RecordIterator {
  public:
   // `size_max` caps the decompressed block (kTooLarge).
   static Result<RecordIterator> open(const RecordBatch& batch, size_t size_max);
-  // The next record, nothing at the end, kCorruption on a bad record. With log append time every record has the batch's
-  // max timestamp.
+  // The next record, nothing at the end, kCorruption on a bad record or one out of order. With log append time every
+  // record has the batch's max timestamp.
   Result<std::optional<RecordView>> next();
 
  private:
@@ -116,6 +121,8 @@ class RecordIterator {
   int64_t base_timestamp_ = 0;
   std::optional<int64_t> append_time_;
   int32_t remaining_ = 0;
+  int32_t last_offset_delta_ = 0;
+  int32_t previous_offset_delta_ = -1;
 };
 
 }  // namespace trilog

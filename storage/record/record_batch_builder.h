@@ -1,5 +1,5 @@
-// Builds a RecordBatch v2 record by record: internal records, the broker for clients that send single records, the client
-// library, tests.
+// Builds a RecordBatch v2 record by record: internal records, the broker for clients that send single records, the
+// client library, tests.
 #pragma once
 
 #include <optional>
