@@ -1,0 +1,104 @@
+// MetadataImage: what the cluster looks like as of one committed metadata offset. Immutable; every node holds the same
+// one and shares it between shards by shared_ptr<const MetadataImage>. Only replayed committed records change it: a
+// MetadataDelta collects them and makes the next image.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "broker/api/requests.h"
+#include "broker/metadata/metadata_record.h"
+#include "storage/base/ids.h"
+#include "storage/base/status.h"
+
+namespace trilog {
+
+struct PartitionImage {
+  std::vector<BrokerId> replicas;
+  std::vector<BrokerId> isr;
+  std::vector<BrokerId> elr;
+  BrokerId leader = kNoBroker;
+  LeaderEpoch leader_epoch{0};
+  PartitionEpoch partition_epoch{0};
+  bool operator==(const PartitionImage&) const = default;
+};
+
+struct TopicImage {
+  TopicId id;
+  std::string name;
+  api::Durability durability = api::Durability::kSynced;
+  bool internal = false;
+  std::vector<PartitionImage> partitions;
+  std::map<std::string, std::string> configs;  // only what was set on the topic
+  bool operator==(const TopicImage&) const = default;
+};
+
+struct BrokerImage {
+  BrokerId id = kNoBroker;
+  DirectoryId directory;
+  BrokerEpoch epoch{-1};
+  std::string address;
+  std::string version;
+  bool fenced = true;
+  bool operator==(const BrokerImage&) const = default;
+};
+
+class MetadataImage {
+ public:
+  Offset applied() const { return applied_; }  // of the last record it reflects; -1 when empty
+  const TopicImage* find_topic(std::string_view name) const;
+  const TopicImage* find_topic(const TopicId& id) const;
+  const BrokerImage* find_broker(BrokerId id) const;
+  // In order of name, and of id.
+  const std::map<std::string, std::shared_ptr<const TopicImage>, std::less<>>& topics() const {
+    return topics_by_name_;
+  }
+  const std::map<BrokerId, BrokerImage>& brokers() const { return brokers_; }
+  ProducerId next_producer_id() const { return next_producer_id_; }
+  // Names of topics that differ from `name` by little, best first, at most three; for "did you mean".
+  std::vector<std::string> similar_topics(std::string_view name) const;
+  // As records, from which an equal image can be built: the snapshot.
+  std::vector<MetadataRecord> to_records() const;
+  // Hash over everything, equal on all nodes at equal offsets (A11).
+  uint64_t digest() const;
+
+ private:
+  friend class MetadataDelta;
+  Offset applied_{-1};
+  std::map<std::string, std::shared_ptr<const TopicImage>, std::less<>> topics_by_name_;
+  std::map<TopicId, std::shared_ptr<const TopicImage>> topics_by_id_;
+  std::map<BrokerId, BrokerImage> brokers_;
+  ProducerId next_producer_id_{0};
+};
+
+class MetadataDelta {
+ public:
+  explicit MetadataDelta(std::shared_ptr<const MetadataImage> base);
+  // In log order. kCorruption for a record that cannot follow from the state (a topic made twice): the caller stops.
+  Status apply(const MetadataRecord& record, Offset offset);
+  std::shared_ptr<const MetadataImage> build();
+
+  // What changed, for those who follow: topics made or altered, and topics that are gone (as they were).
+  const std::set<TopicId>& changed_topics() const { return changed_topics_; }
+  const std::map<TopicId, std::shared_ptr<const TopicImage>>& removed_topics() const { return removed_topics_; }
+  bool brokers_changed() const { return brokers_changed_; }
+
+ private:
+  TopicImage* edit(const TopicId& id);
+  std::shared_ptr<const MetadataImage> base_;
+  std::unique_ptr<MetadataImage> next_;
+  std::map<TopicId, std::shared_ptr<TopicImage>> edited_;
+  std::set<TopicId> changed_topics_;
+  std::map<TopicId, std::shared_ptr<const TopicImage>> removed_topics_;
+  bool brokers_changed_ = false;
+};
+
+using ImagePtr = std::shared_ptr<const MetadataImage>;
+
+}  // namespace trilog

@@ -1,0 +1,73 @@
+// MetadataLog: the replicated log of metadata. Drives the Raft state machine: persist -> send -> commit -> apply.
+// Carries opaque bytes and knows nothing of their meaning. Rules Q1-Q12.
+//
+// Folder `metadata/`: <base>.log (entries as record batches of a storage Log, term = batch epoch), `vote` (term and
+// vote), `durable` (exact durable mark), `<offset>-<term>.snapshot`. A crash anywhere leaves what was committed.
+//
+// On the thread of shard 0; callbacks are posted, run once, also on close.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "storage/base/bytes.h"
+#include "storage/base/ids.h"
+#include "storage/env/env.h"
+
+namespace trilog {
+
+struct Voter {
+  BrokerId id = kNoBroker;
+  DirectoryId directory;
+  bool operator==(const Voter&) const = default;
+};
+
+struct MetadataLogConfig {
+  std::string directory;
+  ClusterId cluster;
+  Voter self;
+  std::vector<Voter> voters;           // for forming an empty folder; afterwards the VoterSet in the log rules (Q8)
+  uint64_t snapshot_bytes = 1u << 20;  // asks for a snapshot after so many bytes of entries
+};
+
+struct CommittedBatch {
+  Offset first;  // of the first record
+  Term term;
+  std::vector<ByteView> records;  // valid during the call
+};
+
+class MetadataLog {
+ public:
+  struct Listener {
+    // Every committed batch of records, in order, once since open() (batches below a loaded snapshot are not repeated).
+    // A failure stops the node: the log must not be passed over.
+    std::function<Status(const CommittedBatch&)> on_commit;
+    std::function<Status(Offset applied, ByteView snapshot)> on_snapshot;  // state as of `applied`, replaces everything
+    std::function<Bytes()> make_snapshot;                                  // state as of the last on_commit
+    // This node leads (with every earlier entry applied, Q5) or no longer does.
+    std::function<void(bool leading, Term term)> on_leadership;
+  };
+
+  // Loads vote, snapshot and entries (blocking); an empty folder is formed with `voters` if that is this node alone.
+  // kCorruption for damage that this node cannot heal alone (Q11), with the file named.
+  static Result<std::unique_ptr<MetadataLog>> open(Env& env, MetadataLogConfig config, Listener listener);
+  virtual ~MetadataLog() = default;
+
+  // Starts electing; listeners are called from now on.
+  virtual void start() = 0;
+  // Appends the records as one batch. `done`: the offset of the first record once the batch is committed and applied
+  // (on_commit ran); kFailed if this node does not lead or lost leadership before (the outcome is then unknown).
+  // At most 64 proposals may wait: more are kBusy.
+  virtual void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) = 0;
+  virtual bool leading() const = 0;
+  virtual Term term() const = 0;
+  virtual BrokerId leader() const = 0;   // kNoBroker if not known
+  virtual Offset committed() const = 0;  // exclusive end
+  virtual const std::vector<Voter>& voters() const = 0;
+  virtual void close(UniqueFunction<void(Status)> done) = 0;
+};
+
+}  // namespace trilog

@@ -1,0 +1,130 @@
+// ReplicaManager: the partitions of one shard, and produce and fetch on them. Storage never decides who leads; this
+// room never decides who should: it follows the metadata image.
+//
+// On the shard's thread. `done` callbacks are posted, run once, also on stop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "broker/api/requests.h"
+#include "broker/metadata/metadata_image.h"
+#include "storage/env/env.h"
+#include "storage/log/log_directory.h"
+
+namespace trilog {
+
+struct ReplicaOptions {
+  BrokerId self = kNoBroker;
+  std::string topics_path;
+  int64_t mark_interval_ms = 5'000;            // S2: marks are at most this far behind
+  uint64_t mark_bytes_synced_max = 64u << 20;  // or so many bytes above the marks, in sum
+  uint64_t mark_bytes_replicated_max = 256u << 20;
+  int64_t retention_check_ms = 30'000;
+  int64_t producer_idle_ms = 24LL * 3600 * 1000;
+  size_t delayed_operations_max = 100'000;  // then THROTTLED
+  uint32_t decompressed_bytes_max = 64u << 20;
+};
+
+struct AppendRequest {
+  TopicPartition partition;
+  Bytes batches;  // one or more; checked, stamped in place and appended in order
+  api::Acks acks = api::Acks::kAll;
+  int64_t deadline_ns = INT64_MAX;
+  bool internal = false;  // the broker's own records: not subject to DISK_FULL
+};
+struct AppendedBatch {
+  Offset first_offset = kNoOffset;
+  int64_t timestamp_ms = kNoTimestamp;  // of log append time, else -1
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  bool duplicate = false;
+  std::optional<api::Error> error;  // a batch after a failed one fails too (PREVIOUS_FAILED)
+};
+struct AppendResult {
+  std::vector<AppendedBatch> batches;  // one per batch of the request, or a single one with the error that hit all
+  int32_t synced_replicas = 0;
+  int32_t replicas = 0;
+};
+
+struct ReadRequest {
+  TopicPartition partition;
+  std::optional<Offset> offset;  // absent: first available
+  std::optional<LeaderEpoch> leader_epoch;
+};
+struct ReadPart {
+  Offset asked{0};
+  Offset high_watermark{0};
+  Offset log_start{0};
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  LogSlice slice;  // empty at the end; check it with read_slice() on any thread
+  bool stale = false;
+  std::optional<api::Error> error;
+};
+struct PartitionEnds {
+  Offset start{0};
+  Offset high_watermark{0};
+  Offset log_end{0};
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  uint64_t size_bytes = 0;
+};
+using WatchId = uint64_t;  // 0: none
+
+class ReplicaManager {
+ public:
+  // `logs` must outlive this. `persist_marks(changes, done)` hands the shard's marks to whoever writes the marks file.
+  using PersistMarks = std::function<void(Marks changes, UniqueFunction<void(Status)> done)>;
+  ReplicaManager(Env& env, ReplicaOptions options, LogDirectory& logs, DiskGuard& disk, PersistMarks persist_marks);
+  ~ReplicaManager();
+
+  // Which partitions of the image are this shard's; set once before the first apply().
+  void set_ownership(std::function<bool(const TopicPartition&)> owns);
+  // The next image: opens logs of new partitions (blocking recovery), becomes leader, changes settings, removes logs.
+  // `delta` null: the first image, everything is new.
+  void apply(const ImagePtr& image, const MetadataDelta* delta);
+
+  // Path (a) of architecture.md. The answer comes when the acks are met: kAll at the high watermark (R5), kLeader when
+  // this broker has it by the same measure, kNone at once after the append.
+  void append(AppendRequest request, UniqueFunction<void(AppendResult)> done);
+
+  // Path (b): what is there now, never waits. `bytes_max` over all parts; the first non-empty part gives at least a
+  // batch.
+  std::vector<ReadPart> read(const std::vector<ReadRequest>& parts, uint32_t bytes_max, api::Isolation isolation);
+  // `done` is posted once: as soon as one of the parts has at least `bytes_min` bytes in sum to give or an error, at
+  // the deadline, on cancel_watch() or on stop. The caller then reads again.
+  WatchId watch(std::vector<ReadRequest> parts, uint32_t bytes_min, api::Isolation isolation, int64_t deadline_ns,
+                UniqueFunction<void()> done);
+  void cancel_watch(WatchId watch);
+
+  api::Answer<PartitionEnds> ends(const TopicPartition& partition);
+  api::Answer<std::optional<TimestampedOffset>> find_timestamp(const TopicPartition& partition, int64_t timestamp_ms);
+  // Records below `before` (<= high watermark; absent: the high watermark) are gone when `done` says so, durably.
+  void trim(const TopicPartition& partition, std::optional<Offset> before,
+            UniqueFunction<void(api::Answer<PartitionEnds>)> done);
+  // An edge found a bad batch while reading a slice (S9).
+  void report_damage(const TopicPartition& partition, const LogSlice& slice, const Status& why);
+
+  // For the group coordinator on the same shard: the log of a partition led here (null otherwise), and a listener that
+  // is called after its high watermark moved.
+  Log* leader_log(const TopicPartition& partition);
+  Offset high_watermark(const TopicPartition& partition);
+  void set_high_watermark_listener(const TopicPartition& partition, std::function<void()> listener);
+  void clear_high_watermark_listener(const TopicPartition& partition);
+
+  // Starts housekeeping timers (marks, retention, producer expiry).
+  void start();
+  // Refuses new work (NODE_STOPPING), completes what waits, syncs and closes all logs; `done` gets the exact marks for
+  // the clean marker, or why it cannot be written.
+  void stop(UniqueFunction<void(Result<Marks>)> done);
+
+  // Walks every partition and CHECKs the always-on assertions A1-A4. For tests and the simulator.
+  void check_invariants();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trilog
