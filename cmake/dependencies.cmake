@@ -20,7 +20,7 @@ add_library(ext_csv INTERFACE)
 find_library(CSV_ARCHIVE NAMES libcsv.a REQUIRED)
 target_link_libraries(ext_csv INTERFACE ${CSV_ARCHIVE})
 
-# archive(<target> <names...>): links libNAME.a where it exists, the shared library otherwise.
+# link_archives(<target> <names...>): links libNAME.a where it exists, the shared library otherwise.
 function(link_archives target)
   set(found)
   foreach(name ${ARGN})
@@ -41,7 +41,8 @@ if(TRILOG_LINK_ARCHIVES)
   link_archives(ext_codecs snappy lz4 zstd z)
   # Smaller and faster to start (no relocations to resolve); unused sections of the archives go.
   add_compile_options(-ffunction-sections -fdata-sections)
-  add_link_options(-no-pie -Wl,--gc-sections)
+  # The compiler's own libraries go in as well, so that a copied binary needs nothing but the C library.
+  add_link_options(-no-pie -Wl,--gc-sections -static-libstdc++ -static-libgcc)
 else()
   target_link_libraries(ext_grpc INTERFACE gRPC::grpc++ gRPC::grpc++_reflection protobuf::libprotobuf)
   target_link_libraries(ext_protobuf INTERFACE protobuf::libprotobuf)

@@ -1,0 +1,18 @@
+# `make install`: the one program, its shell completions (which it prints itself) and its licence.
+include(GNUInstallDirs)
+install(TARGETS trilog RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${CMAKE_SOURCE_DIR}/README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/trilog)
+install(CODE "
+  foreach(pair bash:bash-completion/completions/trilog zsh:zsh/site-functions/_trilog fish:fish/vendor_completions.d/trilog.fish)
+    string(REGEX MATCH \"^([a-z]+):(.*)/([^/]*)$\" unused \"\${pair}\")
+    set(shell \${CMAKE_MATCH_1})
+    set(folder \"${CMAKE_INSTALL_DATADIR}/\${CMAKE_MATCH_2}\")
+    set(file \"${CMAKE_BINARY_DIR}/completions/\${CMAKE_MATCH_3}\")
+    file(MAKE_DIRECTORY \"${CMAKE_BINARY_DIR}/completions\")
+    execute_process(COMMAND \"$<TARGET_FILE:trilog>\" completion \${shell} OUTPUT_FILE \"\${file}\" RESULT_VARIABLE failed)
+    if(failed)
+      message(FATAL_ERROR \"trilog completion \${shell}: \${failed}\")
+    endif()
+    file(INSTALL \"\${file}\" DESTINATION \"\${CMAKE_INSTALL_PREFIX}/\${folder}\")
+  endforeach()
+")
