@@ -5,16 +5,18 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
 #include "storage/env/env.h"
+#include "storage/log/log_mark.h"
 
 namespace trilog {
 
-struct LogMark;
+inline constexpr size_t kCheckpointBytesMax = 64u << 20;  // of payload; a larger one is a bug (CHECKed) or kTooLarge
 
 Bytes frame_checkpoint(uint32_t version, ByteView payload);
 // The payload, as a view into `bytes`. kCorruption if the frame is short, foreign or does not match its checksum,
@@ -32,22 +34,38 @@ using Marks = std::map<TopicPartition, LogMark>;
 // that writing costs one sync and a torn write leaves the older slot.
 class MarksFile {
  public:
-  // Missing, empty or wholly damaged: no marks (recovery then scans everything); `damaged` says so.
+  // Missing, empty or wholly damaged: no marks (recovery then scans everything); damaged() tells the latter two from a
+  // missing one. One bad slot is what a torn write leaves: the other one counts. kUnsupported if a slot was written by
+  // a newer version. `files` must outlive the result. Nothing is created before the first write.
   static Result<MarksFile> open(FileSystem& files, std::string path);
+  // The newest set: found by open(), or given to the last write that got as far as the file.
   const Marks& marks() const { return marks_; }
   bool damaged() const { return damaged_; }
-  // Writes the whole set; `done` is posted after the sync. One write at a time (CHECKed).
+  // Writes the whole set; `done` is posted after the sync. One write at a time (CHECKed). The first write, and one that
+  // outgrows its slot, replaces the file and blocks for that. A failed sync is final (S3).
   void write(const Marks& marks, UniqueFunction<void(Status)> done);
   Status write_now(const Marks& marks);
-  bool writing() const { return writing_ != nullptr && *writing_; }
+  bool writing() const { return flight_->writing; }
 
  private:
+  MarksFile(FileSystem& files, std::string path) : files_(&files), path_(std::move(path)) {}
+  Status take_newest_slot(ByteView bytes);
+  // Writes the next slot; true if it is durable already because the file was replaced.
+  Result<bool> put(const Marks& marks);
+  Status replace(ByteView slot);
+
+  FileSystem* files_;
+  std::string path_;
   std::unique_ptr<File> file_;
   Marks marks_;
   bool damaged_ = false;
   uint64_t sequence_ = 0;
   uint64_t slot_bytes_ = 0;
-  std::shared_ptr<bool> writing_;
+  struct Flight {
+    bool writing = false;
+    bool failed = false;
+  };
+  std::shared_ptr<Flight> flight_ = std::make_shared<Flight>();  // shared with the sync's callback
 };
 
 // `clean` (S11): written last at a clean stop, read and removed (with a directory sync) first thing at the next start.
@@ -56,7 +74,8 @@ struct CleanMarker {
   Marks marks;  // exact: durable_end is log_end
 };
 Status write_clean_marker(FileSystem& files, std::string_view path, const CleanMarker& marker);
-// Nothing if missing or damaged; in both cases, and after reading, the file is gone for good when this returns.
+// Nothing if missing, damaged or of a newer version; in all cases, and after reading, the file is gone for good when
+// this returns.
 Result<std::optional<CleanMarker>> take_clean_marker(FileSystem& files, std::string_view path);
 
 }  // namespace trilog

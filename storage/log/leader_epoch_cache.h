@@ -26,7 +26,7 @@ struct EpochEnd {
 class LeaderEpochCache {
  public:
   // Adds an epoch that begins at `start`. A known epoch is ignored; entries that start at or after `start` are replaced
-  // (an epoch without records gives way). A smaller epoch than the latest is a bug.
+  // (an epoch without records gives way). A smaller epoch than the latest is a bug. "Unknown" (-1) is ignored.
   void assign(LeaderEpoch epoch, Offset start);
   std::optional<EpochEntry> latest() const;
   // The epoch of the record at `offset`, or kNoLeaderEpoch before the first entry.
@@ -40,6 +40,7 @@ class LeaderEpochCache {
   void clear() { entries_.clear(); }
   const std::vector<EpochEntry>& entries() const { return entries_; }
 
+  // In a checksummed frame (checkpoint_file.h). decode(): kCorruption, also if entries do not rise, or kUnsupported.
   Bytes encode() const;
   static Result<LeaderEpochCache> decode(ByteView bytes);
 

@@ -27,6 +27,7 @@
 #include "storage/base/ids.h"
 #include "storage/env/env.h"
 #include "storage/log/leader_epoch_cache.h"
+#include "storage/log/log_mark.h"
 #include "storage/log/log_slice.h"
 #include "storage/log/partition_meta.h"
 #include "storage/log/producer_state_manager.h"
@@ -41,13 +42,6 @@ struct LogConfig {
   int64_t retention_bytes = -1;                   // -1: none
   uint32_t index_interval_bytes = 16u << 10;      // one index entry per so many bytes at most
   uint32_t batch_bytes_max = 32u << 20;           // a larger length in a file is damage, not a batch
-};
-
-// What the marks file says of one log (S2). Behind the truth by at most 5 s or 64 MiB, never ahead of the disk.
-struct LogMark {
-  Offset durable_end{0};
-  Offset high_watermark{0};  // <= durable_end (R13)
-  Offset log_start{0};
 };
 
 // A part of the log that must not be served: from the first offset not readable up to the next good one (S9).

@@ -23,6 +23,8 @@ struct PartitionMeta {
   bool operator==(const PartitionMeta&) const = default;
 };
 
+// The whole file, frame included. Decoding: kCorruption or kUnsupported as unframe_checkpoint; unknown keys are
+// ignored.
 Bytes encode_partition_meta(const PartitionMeta& meta);
 Result<PartitionMeta> decode_partition_meta(ByteView bytes);
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <vector>
@@ -18,7 +17,7 @@
 namespace trilog {
 
 inline constexpr size_t kProducerBatchesKept = 64;
-inline constexpr size_t kProducersMax = 100'000;  // per partition; beyond it the longest idle one goes
+inline constexpr size_t kProducersMax = 100'000;  // per partition; beyond it the longest idle hundredth goes
 
 enum class SequenceVerdict {
   kAppend,      // no producer id, or the next in sequence, or nothing known of this producer
@@ -47,8 +46,9 @@ class ProducerStateManager {
   void expire(int64_t now_ms, int64_t idle_ms, bool clock_trusted);
   size_t size() const { return producers_.size(); }
 
-  Bytes encode(Offset as_of) const;  // a snapshot: everything recorded below `as_of`
-  // Replaces the state; returns the offset it is tied to.
+  // A snapshot in a checksummed frame (checkpoint_file.h). Everything recorded lies below `as_of` (CHECKed).
+  Bytes encode(Offset as_of) const;
+  // Replaces the state; returns the offset it is tied to. On failure (kCorruption, kUnsupported) nothing changes.
   Result<Offset> decode(ByteView bytes);
 
  private:
@@ -63,8 +63,10 @@ class ProducerStateManager {
   struct Producer {
     ProducerEpoch epoch;
     int64_t last_used_ms = 0;
-    std::deque<Batch> batches;  // newest last
+    std::vector<Batch> batches;  // newest last
   };
+  void evict_longest_idle(ProducerId spared);
+
   std::map<ProducerId, Producer> producers_;
 };
 
