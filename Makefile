@@ -28,7 +28,7 @@ build: packages-build configure
 
 test: packages-test configure
 	@cmake --build $(RELEASE) -j $(JOBS)
-	@ctest --preset release -j $(JOBS)
+	@ctest --preset release -j $(JOBS) --output-junit "$(CURDIR)/$(RELEASE)/ctest.xml"
 
 bench: packages-build configure
 	@cmake --build $(RELEASE) --target bench trilog -j $(JOBS)
