@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "storage/base/codec.h"
 #include "storage/base/crc32c.h"
 #include "storage/record/record_batch.h"
 #include "storage/record/record_batch_builder.h"
