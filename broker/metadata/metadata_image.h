@@ -82,6 +82,9 @@ class MetadataDelta {
   explicit MetadataDelta(std::shared_ptr<const MetadataImage> base);
   // In log order. kCorruption for a record that cannot follow from the state (a topic made twice): the caller stops.
   Status apply(const MetadataRecord& record, Offset offset);
+  // This delta makes an image from nothing (a snapshot) that replaces `old`: topics only `old` has count as removed.
+  // Call after the last apply().
+  void replaces(const MetadataImage& old);
   std::shared_ptr<const MetadataImage> build();
 
   // What changed, for those who follow: topics made or altered, and topics that are gone (as they were).

@@ -1,0 +1,164 @@
+#include "broker/metadata/metadata_image.h"
+
+#include <algorithm>
+
+#include "storage/base/crc32c.h"
+#include "storage/base/names.h"
+
+namespace trilog {
+
+const TopicImage* MetadataImage::find_topic(std::string_view name) const {
+  auto it = topics_by_name_.find(name);
+  return it == topics_by_name_.end() ? nullptr : it->second.get();
+}
+
+const TopicImage* MetadataImage::find_topic(const TopicId& id) const {
+  auto it = topics_by_id_.find(id);
+  return it == topics_by_id_.end() ? nullptr : it->second.get();
+}
+
+const BrokerImage* MetadataImage::find_broker(BrokerId id) const {
+  auto it = brokers_.find(id);
+  return it == brokers_.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> MetadataImage::similar_topics(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const auto& [topic_name, topic] : topics_by_name_) {
+    if (!topic->internal) names.push_back(topic_name);
+  }
+  return similar_names(name, names, 3);
+}
+
+std::vector<MetadataRecord> MetadataImage::to_records() const {
+  std::vector<MetadataRecord> records;
+  for (const auto& [id, broker] : brokers_) {
+    records.push_back(RegisterBrokerRecord{id, broker.directory, broker.address, broker.version});
+    records.push_back(FenceBrokerRecord{id, broker.epoch, broker.fenced});
+  }
+  for (const auto& [id, topic] : topics_by_id_) {
+    records.push_back(TopicRecord{id, topic->name, topic->durability, topic->internal});
+    for (const auto& [name, value] : topic->configs) records.push_back(TopicConfigRecord{id, name, value});
+    for (size_t p = 0; p < topic->partitions.size(); ++p) {
+      const PartitionImage& from = topic->partitions[p];
+      records.push_back(PartitionRecord{id, PartitionId(static_cast<int32_t>(p)), from.replicas, from.isr, from.elr,
+                                        from.leader, from.leader_epoch, from.partition_epoch});
+    }
+  }
+  records.push_back(ProducerIdsRecord{next_producer_id_});
+  return records;
+}
+
+uint64_t MetadataImage::digest() const {
+  uint64_t digest = static_cast<uint64_t>(applied_.value());
+  for (const MetadataRecord& record : to_records()) {
+    Bytes bytes = encode_metadata_record(record);
+    digest = digest * 0x9e3779b97f4a7c15ULL + crc32c(bytes, static_cast<uint32_t>(digest >> 32));
+  }
+  return digest;
+}
+
+MetadataDelta::MetadataDelta(std::shared_ptr<const MetadataImage> base)
+    : base_(std::move(base)), next_(std::make_unique<MetadataImage>(*base_)) {}
+
+// The topic as it will be, copied at its first change; null if there is none.
+TopicImage* MetadataDelta::edit(const TopicId& id) {
+  if (auto it = edited_.find(id); it != edited_.end()) return it->second.get();
+  auto it = next_->topics_by_id_.find(id);
+  if (it == next_->topics_by_id_.end()) return nullptr;
+  auto copy = std::make_shared<TopicImage>(*it->second);
+  edited_.emplace(id, copy);
+  changed_topics_.insert(id);
+  next_->topics_by_id_[id] = copy;
+  next_->topics_by_name_[copy->name] = copy;
+  return copy.get();
+}
+
+namespace {
+
+Status cannot_follow(const MetadataRecord& record, Offset offset) {
+  return Status(Errc::kCorruption, "metadata record at offset " + std::to_string(offset.value()) +
+                                       " cannot follow from the state before it: " + describe_metadata_record(record));
+}
+
+}  // namespace
+
+Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
+  next_->applied_ = std::max(next_->applied_, offset);
+  if (const auto* r = std::get_if<RegisterBrokerRecord>(&record)) {
+    next_->brokers_[r->broker] =
+        BrokerImage{r->broker, r->directory, BrokerEpoch(offset.value()), r->address, r->version, true};
+    brokers_changed_ = true;
+  } else if (const auto* fence = std::get_if<FenceBrokerRecord>(&record)) {
+    auto it = next_->brokers_.find(fence->broker);
+    if (it == next_->brokers_.end()) return cannot_follow(record, offset);
+    it->second.fenced = fence->fenced;
+    it->second.epoch = fence->epoch;
+    brokers_changed_ = true;
+  } else if (const auto* topic = std::get_if<TopicRecord>(&record)) {
+    if (next_->topics_by_id_.contains(topic->id) || next_->topics_by_name_.contains(topic->name)) {
+      return cannot_follow(record, offset);
+    }
+    auto made = std::make_shared<TopicImage>();
+    made->id = topic->id;
+    made->name = topic->name;
+    made->durability = topic->durability;
+    made->internal = topic->internal;
+    edited_.emplace(topic->id, made);
+    changed_topics_.insert(topic->id);
+    next_->topics_by_id_[topic->id] = made;
+    next_->topics_by_name_[topic->name] = made;
+  } else if (const auto* config = std::get_if<TopicConfigRecord>(&record)) {
+    TopicImage* edited = edit(config->topic);
+    if (edited == nullptr) return cannot_follow(record, offset);
+    if (config->value) {
+      edited->configs[config->name] = *config->value;
+    } else {
+      edited->configs.erase(config->name);
+    }
+  } else if (const auto* partition = std::get_if<PartitionRecord>(&record)) {
+    TopicImage* edited = edit(partition->topic);
+    auto index = static_cast<size_t>(partition->partition.value());
+    if (edited == nullptr || partition->partition.value() < 0 || index > edited->partitions.size()) {
+      return cannot_follow(record, offset);
+    }
+    PartitionImage image{partition->replicas, partition->isr,          partition->elr,
+                         partition->leader,   partition->leader_epoch, partition->partition_epoch};
+    if (index == edited->partitions.size()) {
+      edited->partitions.push_back(std::move(image));
+    } else {
+      // A5: epochs only go up.
+      if (image.partition_epoch < edited->partitions[index].partition_epoch ||
+          image.leader_epoch < edited->partitions[index].leader_epoch) {
+        return cannot_follow(record, offset);
+      }
+      edited->partitions[index] = std::move(image);
+    }
+  } else if (const auto* remove = std::get_if<RemoveTopicRecord>(&record)) {
+    auto it = next_->topics_by_id_.find(remove->id);
+    if (it == next_->topics_by_id_.end()) return cannot_follow(record, offset);
+    std::shared_ptr<const TopicImage> gone = it->second;
+    next_->topics_by_name_.erase(gone->name);
+    next_->topics_by_id_.erase(it);
+    edited_.erase(remove->id);
+    changed_topics_.erase(remove->id);
+    removed_topics_.emplace(remove->id, std::move(gone));
+  } else if (const auto* ids = std::get_if<ProducerIdsRecord>(&record)) {
+    if (ids->next < next_->next_producer_id_) return cannot_follow(record, offset);
+    next_->next_producer_id_ = ids->next;
+  }
+  return {};
+}
+
+void MetadataDelta::replaces(const MetadataImage& old) {
+  for (const auto& [id, topic] : old.topics_by_id_) {
+    if (!next_->topics_by_id_.contains(id)) removed_topics_.emplace(id, topic);
+  }
+}
+
+std::shared_ptr<const MetadataImage> MetadataDelta::build() {
+  edited_.clear();  // nobody may change what is published
+  return std::shared_ptr<const MetadataImage>(std::move(next_));
+}
+
+}  // namespace trilog
