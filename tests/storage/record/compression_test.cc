@@ -12,6 +12,17 @@
 #include "storage/base/codec.h"
 #include "tests/support/hex.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TRILOG_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TRILOG_SANITIZED 1
+#endif
+#endif
+#ifndef TRILOG_SANITIZED
+#define TRILOG_SANITIZED 0
+#endif
+
 namespace trilog {
 namespace {
 
@@ -105,7 +116,7 @@ Bytes gibibyte_bomb(Codec codec) {
 // Starts measuring the highest resident set anew. False where the system does not offer that, or where a sanitizer's
 // shadow and quarantine would be measured instead.
 bool start_peak() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if TRILOG_SANITIZED
   return false;
 #else
   std::ofstream reset("/proc/self/clear_refs");

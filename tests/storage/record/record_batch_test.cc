@@ -2,28 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "tests/support/allocation_count.h"
 #include "tests/support/batches.h"
 #include "tests/support/hex.h"
-
-// Counts what the program takes from the heap through operator new.
-static size_t allocation_count = 0;
-void* operator new(size_t size) {
-  ++allocation_count;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace trilog {
 namespace {
 
+using testing::allocation_count;
 using testing::fix_crc;
 using testing::from_hex;
 using testing::make_batch;
@@ -333,10 +323,10 @@ TEST(RecordBatch, OfACompressedBatchOnlyTheHeaderIsChecked) {
 TEST(RecordBatch, ChecksWithoutAllocating) {
   Bytes batch = make_filled_batch(10000, 40);
   RecordBatch view = parsed(batch);
-  size_t before = allocation_count;
+  size_t before = allocation_count();
   Status status = view.check_records();
   bool crc = view.crc_matches();
-  EXPECT_EQ(allocation_count, before);
+  EXPECT_EQ(allocation_count(), before);
   EXPECT_TRUE(status.ok());
   EXPECT_TRUE(crc);
 }
