@@ -16,7 +16,7 @@ constexpr size_t kCrcAt = 16;
 
 constexpr uint32_t kMarksVersion = 1;
 constexpr uint32_t kCleanVersion = 1;
-constexpr size_t kMarkBytes = 16 + 4 + 3 * 8;
+constexpr size_t kMarkBytes = 16 + 4 + 5 * 8;
 constexpr uint64_t kSlotBytesMin = 4096;
 
 uint32_t frame_crc(ByteView version_and_length, ByteView payload) {
@@ -32,6 +32,8 @@ void write_marks(ByteWriter& out, const Marks& marks) {
     out.write<int64_t>(mark.durable_end.value());
     out.write<int64_t>(mark.high_watermark.value());
     out.write<int64_t>(mark.log_start.value());
+    out.write<int64_t>(mark.segment.value());
+    out.write<uint64_t>(mark.position);
   }
 }
 
@@ -49,6 +51,8 @@ Marks read_marks(ByteReader& in) {
     mark.durable_end = Offset(in.read<int64_t>());
     mark.high_watermark = Offset(in.read<int64_t>());
     mark.log_start = Offset(in.read<int64_t>());
+    mark.segment = Offset(in.read<int64_t>());
+    mark.position = in.read<uint64_t>();
     if (!marks.empty() && marks.rbegin()->first >= partition) in.fail();
     marks.emplace_hint(marks.end(), partition, mark);
   }
