@@ -69,7 +69,8 @@ Result<LeaderEpochCache> LeaderEpochCache::decode(ByteView bytes) {
   ByteReader in(TRY(unframe_checkpoint(bytes, kVersion)));
   LeaderEpochCache cache;
   uint32_t count = in.read<uint32_t>();
-  if (in.remaining() != count * kEntryBytes) return Status(Errc::kCorruption, "the epoch entries do not add up");
+  if (!in.ok() || in.remaining() != count * kEntryBytes)
+    return Status(Errc::kCorruption, "the epoch entries do not add up");
   cache.entries_.reserve(count);
   EpochEntry previous{LeaderEpoch(-1), Offset(-1)};
   for (uint32_t i = 0; i < count; ++i) {
