@@ -1,7 +1,6 @@
 #include "storage/record/compression.h"
 
 #include <gtest/gtest.h>
-#include <lz4frame.h>
 
 #include <algorithm>
 #include <cstring>
@@ -255,15 +254,8 @@ TEST(Compression, ALyingLengthAllocatesNothing) {
     EXPECT_EQ(decompress(Codec::kSnappy, from_hex(hex), SIZE_MAX).status().code(), Errc::kCorruption) << hex;
   }
   // LZ4 and zstd frames that promise 2^62 bytes of content and hold none, or one.
-  LZ4F_preferences_t preferences{};
-  preferences.frameInfo.contentSize = uint64_t{1} << 62;
-  Bytes header(LZ4F_HEADER_SIZE_MAX);
-  LZ4F_cctx* context = nullptr;
-  ASSERT_FALSE(LZ4F_isError(LZ4F_createCompressionContext(&context, LZ4F_VERSION)));
-  size_t size = LZ4F_compressBegin(context, header.data(), header.size(), &preferences);
-  LZ4F_freeCompressionContext(context);
-  ASSERT_FALSE(LZ4F_isError(size));
-  EXPECT_EQ(decompress(Codec::kLz4, header.view().first(size), kMiB).status().code(), Errc::kCorruption);
+  EXPECT_EQ(decompress(Codec::kLz4, from_hex("04224d18 4840 0000000000000040 27"), kMiB).status().code(),
+            Errc::kCorruption);
   Bytes zstd = from_hex("28b52ffd c0 68 0000000000000040 090000 78");
   EXPECT_EQ(decompress(Codec::kZstd, zstd, kMiB).status().code(), Errc::kCorruption);
 }
