@@ -157,6 +157,10 @@ void MetadataDelta::replaces(const MetadataImage& old) {
 }
 
 std::shared_ptr<const MetadataImage> MetadataDelta::build() {
+  for (auto& [id, topic] : edited_) {
+    auto replicas = topic->partitions.empty() ? 1 : topic->partitions.front().replicas.size();
+    topic->settings = resolve_topic_settings(topic->configs, topic->durability, static_cast<int32_t>(replicas));
+  }
   edited_.clear();  // nobody may change what is published
   return std::shared_ptr<const MetadataImage>(std::move(next_));
 }

@@ -14,6 +14,7 @@
 
 #include "broker/api/requests.h"
 #include "broker/metadata/metadata_record.h"
+#include "broker/metadata/topic_settings.h"
 #include "storage/base/ids.h"
 #include "storage/base/status.h"
 
@@ -36,6 +37,7 @@ struct TopicImage {
   bool internal = false;
   std::vector<PartitionImage> partitions;
   std::map<std::string, std::string> configs;  // only what was set on the topic
+  TopicSettings settings;                      // what is in force, resolved from the above when the image is built
   bool operator==(const TopicImage&) const = default;
 };
 

@@ -9,12 +9,12 @@ MetadataLoader::MetadataLoader() : image_(std::make_shared<const MetadataImage>(
 void MetadataLoader::subscribe(Subscriber subscriber) { subscribers_.push_back(std::move(subscriber)); }
 
 Status MetadataLoader::apply(Offset first, const std::vector<ByteView>& records) {
-  MetadataDelta delta(image_);
+  auto delta = std::make_shared<MetadataDelta>(image_);
   for (size_t i = 0; i < records.size(); ++i) {
     MetadataRecord record = TRY(decode_metadata_record(records[i]));
-    TRY(delta.apply(record, first + static_cast<int64_t>(i)));
+    TRY(delta->apply(record, first + static_cast<int64_t>(i)));
   }
-  publish(delta);
+  publish(std::move(delta));
   return {};
 }
 
@@ -27,21 +27,21 @@ Bytes MetadataLoader::make_snapshot() const {
 }
 
 Status MetadataLoader::load_snapshot(Offset applied, ByteView snapshot) {
-  MetadataDelta delta(std::make_shared<const MetadataImage>());
+  auto delta = std::make_shared<MetadataDelta>(std::make_shared<const MetadataImage>());
   ByteReader reader(snapshot);
   while (!reader.at_end()) {
     ByteView bytes = reader.read_sized_bytes();
     if (!reader.ok()) return Status(Errc::kCorruption, "metadata snapshot ends inside a record");
     MetadataRecord record = TRY(decode_metadata_record(bytes));
-    TRY(delta.apply(record, applied));
+    TRY(delta->apply(record, applied));
   }
-  delta.replaces(*image_);
-  publish(delta);
+  delta->replaces(*image_);
+  publish(std::move(delta));
   return {};
 }
 
-void MetadataLoader::publish(MetadataDelta& delta) {
-  image_ = delta.build();
+void MetadataLoader::publish(std::shared_ptr<MetadataDelta> delta) {
+  image_ = delta->build();
   for (const Subscriber& subscriber : subscribers_) subscriber(image_, delta);
 }
 

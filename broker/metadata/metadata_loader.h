@@ -11,7 +11,8 @@ namespace trilog {
 
 class MetadataLoader {
  public:
-  using Subscriber = std::function<void(const ImagePtr& image, const MetadataDelta& delta)>;
+  using DeltaPtr = std::shared_ptr<const MetadataDelta>;  // may cross to other shards
+  using Subscriber = std::function<void(const ImagePtr& image, const DeltaPtr& delta)>;
   MetadataLoader();
   // Called in the order of subscription, after every batch that changed something, with the image that holds the
   // change.
@@ -24,7 +25,7 @@ class MetadataLoader {
   const ImagePtr& image() const { return image_; }
 
  private:
-  void publish(MetadataDelta& delta);
+  void publish(std::shared_ptr<MetadataDelta> delta);
   ImagePtr image_;
   std::vector<Subscriber> subscribers_;
 };

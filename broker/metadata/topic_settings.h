@@ -24,6 +24,7 @@ struct TopicSettings {
   int64_t max_message_bytes = 1 << 20;
   bool log_append_time = false;
   bool unclean_leader_election = false;
+  bool operator==(const TopicSettings&) const = default;
 };
 
 struct TopicSettingInfo {

@@ -20,10 +20,10 @@ Status feed(MetadataLoader& loader, Offset first, const std::vector<MetadataReco
 TEST(MetadataLoader, TellsSubscribersWhatChangedOncePerBatch) {
   MetadataLoader loader;
   int calls = 0;
-  loader.subscribe([&](const ImagePtr& image, const MetadataDelta& delta) {
+  loader.subscribe([&](const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) {
     ++calls;
     EXPECT_NE(image->find_topic("orders"), nullptr);
-    EXPECT_EQ(delta.changed_topics(), (std::set<TopicId>{kOrders, kBills}));
+    EXPECT_EQ(delta->changed_topics(), (std::set<TopicId>{kOrders, kBills}));
   });
   ASSERT_TRUE(feed(loader, Offset(0), {TopicRecord{kOrders, "orders"}, TopicRecord{kBills, "bills"}}).ok());
   EXPECT_EQ(calls, 1);
@@ -44,8 +44,8 @@ TEST(MetadataLoader, ASnapshotReplacesEverythingAndSaysWhatIsGone) {
   MetadataLoader loader;
   ASSERT_TRUE(feed(loader, Offset(0), {TopicRecord{kOrders, "orders"}}).ok());
   bool told = false;
-  loader.subscribe([&](const ImagePtr&, const MetadataDelta& delta) {
-    told = delta.removed_topics().contains(kOrders) && delta.changed_topics().contains(kBills);
+  loader.subscribe([&](const ImagePtr&, const MetadataLoader::DeltaPtr& delta) {
+    told = delta->removed_topics().contains(kOrders) && delta->changed_topics().contains(kBills);
   });
   ASSERT_TRUE(loader.load_snapshot(Offset(40), snapshot).ok());
   EXPECT_TRUE(told);
