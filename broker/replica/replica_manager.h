@@ -35,6 +35,9 @@ struct AppendRequest {
   api::Acks acks = api::Acks::kAll;
   int64_t deadline_ns = INT64_MAX;
   bool internal = false;  // the broker's own records: not subject to DISK_FULL
+  // Built here from single records whose size was checked one by one: the batch may be larger than max.message.bytes by
+  // its own framing.
+  bool built_from_records = false;
 };
 struct AppendedBatch {
   Offset first_offset = kNoOffset;
