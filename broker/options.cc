@@ -1,0 +1,241 @@
+#include "broker/options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <functional>
+
+#include "storage/base/names.h"
+
+namespace trilog {
+namespace {
+
+Status bad_option(std::string_view name, std::string_view value, const std::string& what) {
+  return Status(Errc::kInvalidArgument, std::string(name) + " = " + std::string(value.substr(0, 200)) + ": " + what);
+}
+
+Result<int64_t> parse_number(std::string_view name, std::string_view text, int64_t min, int64_t max) {
+  int64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    return bad_option(name, text, "a whole number is wanted");
+  if (value < min || value > max) {
+    return bad_option(name, text, "must be from " + std::to_string(min) + " to " + std::to_string(max));
+  }
+  return value;
+}
+
+struct Setter {
+  OptionInfo info;
+  Status (*set)(BrokerOptions& options, std::string_view name, std::string_view value);
+};
+
+template <auto kMember, int64_t kMin, int64_t kMax>
+Status set_number(BrokerOptions& options, std::string_view name, std::string_view value) {
+  options.*kMember =
+      static_cast<std::remove_reference_t<decltype(options.*kMember)>>(TRY(parse_number(name, value, kMin, kMax)));
+  return {};
+}
+
+template <auto kMember>
+Status set_text(BrokerOptions& options, std::string_view, std::string_view value) {
+  options.*kMember = std::string(value);
+  return {};
+}
+
+Status set_flag(BrokerOptions& options, std::string_view name, std::string_view value) {
+  if (value != "true" && value != "false") return bad_option(name, value, "must be true or false");
+  options.auto_create_topics = value == "true";
+  return {};
+}
+
+// Comma-separated; an empty text is none.
+Status set_peers(BrokerOptions& options, std::string_view, std::string_view value) {
+  options.peers.clear();
+  while (!value.empty()) {
+    size_t comma = std::min(value.find(','), value.size());
+    std::string_view peer = value.substr(0, comma);
+    while (peer.starts_with(' ')) peer.remove_prefix(1);
+    if (!peer.empty()) options.peers.emplace_back(peer);
+    value.remove_prefix(std::min(comma + 1, value.size()));
+  }
+  return {};
+}
+
+Status set_memory(BrokerOptions& options, std::string_view name, std::string_view value) {
+  Result<uint64_t> size = parse_size(value);
+  if (!size.ok()) return size.status().with_context(name);
+  if (*size < (64u << 20)) return bad_option(name, value, "must be at least 64MiB");
+  options.memory_limit = *size;
+  return {};
+}
+
+constexpr std::array kOptions = {
+    Setter{{"advertise", "host:port", "as listened",
+            "Where clients reach this node, if not under the address it listens on."},
+           set_text<&BrokerOptions::advertise>},
+    Setter{{"auto_create_topics", "true|false", "false", "Whether the first produce to a missing topic creates it."},
+           set_flag},
+    Setter{{"data_dir", "folder", "none: required", "Where the node keeps its data."},
+           set_text<&BrokerOptions::data_dir>},
+    Setter{{"default_partitions", "count", "1", "Partitions of a topic created without a number."},
+           set_number<&BrokerOptions::default_partitions, 1, 10'000>},
+    Setter{{"insecure", "text", "none", "The exact sentence of consent that a non-loopback address without TLS needs."},
+           set_text<&BrokerOptions::insecure>},
+    Setter{{"io_threads", "count", "0: by cores", "Shards, each a thread with its own partitions."},
+           set_number<&BrokerOptions::io_threads, 0, 64>},
+    Setter{{"listen", "host:port", "localhost:9092", "Where clients connect: gRPC."}, set_text<&BrokerOptions::listen>},
+    Setter{{"memory_limit", "size", "512MiB", "Memory for requests and answers in flight, at least 64MiB."},
+           set_memory},
+    Setter{{"node_id", "count", "1", "This node's number in its cluster; never changes."},
+           set_number<&BrokerOptions::node_id, 0, 1'000'000>},
+    Setter{{"peers", "list of id@host:port", "none: a cluster of one", "The quorum."}, set_peers},
+    Setter{{"rack", "text", "none", "Where this node stands; replicas are spread over racks."},
+           set_text<&BrokerOptions::rack>},
+};
+
+constexpr auto kInfos = [] {
+  std::array<OptionInfo, kOptions.size()> infos{};
+  for (size_t i = 0; i < kOptions.size(); ++i) infos[i] = kOptions[i].info;
+  return infos;
+}();
+
+bool is_loopback(std::string_view host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+}
+
+struct HostPort {
+  std::string host;
+  int32_t port = 0;
+};
+
+Result<HostPort> parse_host_port(std::string_view name, std::string_view text) {
+  size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0 || colon + 1 == text.size()) {
+    return bad_option(name, text, "host:port is wanted, for example localhost:9092");
+  }
+  int64_t port = TRY(parse_number(name, text.substr(colon + 1), 0, 65'535));
+  return HostPort{std::string(text.substr(0, colon)), static_cast<int32_t>(port)};
+}
+
+// Splits "12.5KiB"-like text into its digits and its unit.
+struct Quantity {
+  uint64_t number = 0;
+  std::string_view unit;
+};
+std::optional<Quantity> parse_quantity(std::string_view text) {
+  Quantity quantity;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), quantity.number);
+  if (error != std::errc() || end == text.data()) return std::nullopt;
+  quantity.unit = text.substr(static_cast<size_t>(end - text.data()));
+  return quantity;
+}
+
+struct Unit {
+  std::string_view name;
+  uint64_t factor;
+};
+
+std::optional<uint64_t> scaled(std::string_view text, std::span<const Unit> units) {
+  std::optional<Quantity> quantity = parse_quantity(text);
+  if (!quantity) return std::nullopt;
+  for (const Unit& unit : units) {
+    if (unit.name != quantity->unit) continue;
+    if (quantity->number > static_cast<uint64_t>(INT64_MAX) / unit.factor) return std::nullopt;
+    return quantity->number * unit.factor;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::span<const OptionInfo> option_infos() { return kInfos; }
+
+Status set_option(BrokerOptions& options, std::string_view name, std::string_view value) {
+  for (const Setter& setter : kOptions) {
+    if (setter.info.name == name) return setter.set(options, name, value);
+  }
+  std::vector<std::string> known;
+  for (const Setter& setter : kOptions) known.emplace_back(setter.info.name);
+  std::optional<std::string> near = most_similar_name(name, known);
+  return Status(Errc::kInvalidArgument,
+                "no setting " + std::string(name.substr(0, 100)) + (near ? "; did you mean " + *near + "?" : ""));
+}
+
+Status read_environment(BrokerOptions& options, const std::map<std::string, std::string>& environment) {
+  for (const Setter& setter : kOptions) {
+    std::string variable = "TRILOG_";
+    for (char c : setter.info.name) variable += static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+    auto it = environment.find(variable);
+    if (it == environment.end()) continue;
+    Status status = setter.set(options, setter.info.name, it->second);
+    if (!status.ok()) return status.with_context("environment " + variable);
+  }
+  return {};
+}
+
+Status check_options(const BrokerOptions& options) {
+  if (options.data_dir.empty()) {
+    return Status(Errc::kInvalidArgument,
+                  "data_dir is missing: say where the node keeps its data, for example data_dir = "
+                  "\"/var/lib/trilog\"");
+  }
+  HostPort listen = TRY(parse_host_port("listen", options.listen));
+  if (!options.advertise.empty()) (void)TRY(parse_host_port("advertise", options.advertise));
+  if (!is_loopback(listen.host) && options.insecure != kInsecureConsent) {
+    return bad_option(
+        "listen", options.listen,
+        "is not a loopback address, and TLS and authentication are not built yet. Listen on localhost, or set "
+        "insecure = \"" +
+            std::string(kInsecureConsent) + "\"");
+  }
+  if (options.peers.size() > 1) {
+    return Status(Errc::kInvalidArgument, "peers: a cluster of several nodes is not built yet; leave peers out");
+  }
+  for (const std::string& peer : options.peers) {
+    size_t at = peer.find('@');
+    if (at == std::string::npos)
+      return bad_option("peers", peer, "id@host:port is wanted, for example 1@10.0.0.1:9093");
+    int64_t id = TRY(parse_number("peers", std::string_view(peer).substr(0, at), 0, 1'000'000));
+    (void)TRY(parse_host_port("peers", std::string_view(peer).substr(at + 1)));
+    if (id != options.node_id)
+      return bad_option("peers", peer, "does not name this node, " + std::to_string(options.node_id));
+  }
+  return {};
+}
+
+Result<uint64_t> parse_size(std::string_view text) {
+  static constexpr Unit kUnits[] = {{"", 1},
+                                    {"B", 1},
+                                    {"KB", 1'000},
+                                    {"KiB", 1u << 10},
+                                    {"MB", 1'000'000},
+                                    {"MiB", 1u << 20},
+                                    {"GB", 1'000'000'000},
+                                    {"GiB", 1u << 30},
+                                    {"TB", 1'000'000'000'000},
+                                    {"TiB", 1ull << 40}};
+  std::optional<uint64_t> size = scaled(text, kUnits);
+  if (!size) {
+    return Status(Errc::kInvalidArgument,
+                  "'" + std::string(text.substr(0, 100)) + "' is not a size; write for example 64KiB, 10MB or 1GiB");
+  }
+  return *size;
+}
+
+Result<int64_t> parse_duration_ms(std::string_view text) {
+  static constexpr Unit kUnits[] = {{"ms", 1},       {"s", 1'000},     {"m", 60'000},
+                                    {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
+  std::optional<uint64_t> duration = scaled(text, kUnits);
+  if (!duration) {
+    return Status(Errc::kInvalidArgument, "'" + std::string(text.substr(0, 100)) +
+                                              "' is not a duration; write for example 500ms, 5s, 2h or 7d");
+  }
+  return static_cast<int64_t>(*duration);
+}
+
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known) {
+  return most_similar_name(name, std::vector<std::string>(known.begin(), known.end()));
+}
+
+}  // namespace trilog
