@@ -16,7 +16,8 @@ TopicPartition partition(uint64_t topic, int32_t index) { return {TopicId(1, top
 Marks some_marks(int32_t count, int64_t base = 100) {
   Marks marks;
   for (int32_t i = 0; i < count; ++i) {
-    marks[partition(7, i)] = {Offset(base + i), Offset(base / 2 + i), Offset(i)};
+    marks[partition(7, i)] = {Offset(base + i), Offset(base / 2 + i), Offset(i), Offset(i - 1),
+                              61u * static_cast<uint64_t>(i)};
   }
   return marks;
 }
@@ -150,7 +151,7 @@ TEST_F(MarksFileTest, AnyFlippedByteOrTornSlotLeavesTheOtherSlot) {
   ASSERT_TRUE(file.write_now(older).ok());
   ASSERT_TRUE(file.write_now(newer).ok());
   Bytes good = content("marks");
-  const size_t slot_used = 20 + 8 + 4 + 2 * 44;
+  const size_t slot_used = 20 + 8 + 4 + 2 * 60;
   size_t fell_back = 0;
   for (size_t at = 0; at < good.size(); at += at % (good.size() / 2) < slot_used ? 1 : 64) {
     Bytes flipped = Bytes::copy_of(good.view());
