@@ -190,10 +190,18 @@ bool SimFileSystem::is_directory(InodeId inode) const {
   return node != nullptr && node->is_directory;
 }
 
+bool SimFileSystem::contains(InodeId above, InodeId directory) const {
+  while (directory != above && directory != kRootInode) directory = image().node(directory)->parent;
+  return directory == above;
+}
+
 Result<std::unique_ptr<File>> SimFileSystem::open(std::string_view path, OpenMode mode) {
   TRY(disk_.check(DiskCall::kOpen, path));
   Place place = locate(path);
   if (place.directory == kNoInode) return error(Errc::kNotFound, "open", path, "no such file or folder");
+  if (place.inode != kNoInode && mode == OpenMode::kCreateNew) {
+    return error(Errc::kAlreadyExists, "open", path, "file exists");
+  }
   if (is_directory(place.inode)) return error(Errc::kInvalidArgument, "open", path, "not a regular file");
   if (place.inode == kNoInode) {
     if (mode == OpenMode::kRead || mode == OpenMode::kReadWrite) {
@@ -205,8 +213,6 @@ Result<std::unique_ptr<File>> SimFileSystem::open(std::string_view path, OpenMod
     op.directory = place.directory;
     op.name = place.name;
     disk_.perform(std::move(op));
-  } else if (mode == OpenMode::kCreateNew) {
-    return error(Errc::kAlreadyExists, "open", path, "file exists");
   }
   return std::unique_ptr<File>(
       std::make_unique<SimFile>(disk_, place.inode, std::string(path), mode != OpenMode::kRead, owner_));
@@ -228,8 +234,12 @@ Status SimFileSystem::create_directories(std::string_view path) {
     std::string_view prefix = path.substr(0, end);
     Place place = locate(prefix);
     if (is_directory(place.inode)) continue;
-    if (place.inode != kNoInode) return error(Errc::kAlreadyExists, "create folder", prefix, "file exists");
-    if (place.directory == kNoInode) return error(Errc::kNotFound, "create folder", path, "not a folder");
+    bool on_the_way = end != std::string_view::npos && path.find_first_not_of('/', end) != std::string_view::npos;
+    if (place.inode != kNoInode && !on_the_way) {
+      return error(Errc::kAlreadyExists, "create folder", path, "file exists");
+    }
+    if (place.inode != kNoInode || place.directory == kNoInode)
+      return error(Errc::kNotFound, "create folder", path, "not a folder");
     TRY(disk_.check(DiskCall::kCreateDirectory, path));
     DiskOp op;
     op.kind = DiskOp::Kind::kLink;
@@ -250,6 +260,12 @@ Status SimFileSystem::rename(std::string_view from, std::string_view to) {
     return error(Errc::kNotFound, "rename", std::string(from) + " to " + std::string(to), "no such file or folder");
   }
   if (source.inode == target.inode) return ok_status();
+  if (contains(source.inode, target.directory)) {
+    return error(Errc::kInvalidArgument, "rename", from, "would move into itself");
+  }
+  if (target.inode != kNoInode && contains(target.inode, source.directory)) {
+    return error(Errc::kAlreadyExists, "rename", to, "folder is not empty");
+  }
   bool moves_directory = is_directory(source.inode);
   if (target.inode != kNoInode) {
     if (is_directory(target.inode) != moves_directory) {

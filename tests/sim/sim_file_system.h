@@ -38,6 +38,7 @@ class SimFileSystem : public FileSystem {
   Place locate(std::string_view path) const;
   const DiskImage& image() const { return disk_.image_; }
   bool is_directory(InodeId inode) const;
+  bool contains(InodeId above, InodeId directory) const;  // `directory` is `above` or lies in it
   void unlink(const Place& place);
   void remove_children(InodeId directory);
   Result<DiskOp> directory_sync(std::string_view path) const;
