@@ -26,15 +26,11 @@ namespace trilog {
 
 class Broker {
  public:
-  // How the state store (a view) is opened; the default uses RocksDB in `<data_dir>/state`. The simulator gives its
-  // own.
-  using OpenStateStore = std::function<Result<std::unique_ptr<StateStore>>(const std::string& path)>;
-
   // Checks options and the data folder (lock, identity, format; rule S14), reads and removes the clean marker (S11),
   // loads metadata. Blocking; on the thread that will never be a shard's. kBusy: another process holds the folder (says
   // which). `shards[0]` also hosts metadata and controller. Envs must outlive the broker; their loops may run already.
   static Result<std::unique_ptr<Broker>> open(BrokerOptions options, std::vector<Env*> shards,
-                                              OpenStateStore open_state_store = nullptr);
+                                              StateStoreProvider* state_stores = nullptr);
   virtual ~Broker() = default;  // after stop() completed
 
   // `address`: where clients reach this node, for the registration. Done when it serves.

@@ -1,0 +1,327 @@
+#include "broker/broker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "broker/broker_impl.h"
+#include "storage/state/rocksdb_state_store.h"
+
+namespace trilog {
+namespace {
+
+using api::Error;
+using api::ErrorCode;
+
+// The topics folder and the shards' settings follow from the folder and the node's options.
+BrokerOptions complete(BrokerOptions options, const DataFolder& folder) {
+  options.replica.self = BrokerId(options.node_id);
+  options.replica.topics_path = folder.topics_path();
+  options.controller.default_partitions = options.default_partitions;
+  return options;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Broker>> Broker::open(BrokerOptions options, std::vector<Env*> shards,
+                                             StateStoreProvider* state_stores) {
+  if (shards.empty()) return Status(Errc::kInvalidArgument, "a broker needs at least one shard");
+  TRY(check_options(options));
+  std::unique_ptr<DataFolder> folder = TRY(DataFolder::open(*shards[0], options.data_dir, BrokerId(options.node_id)));
+  std::unique_ptr<StateStoreProvider> own;
+  if (state_stores == nullptr) {
+    own = make_rocksdb_state_store_provider(shards[0]->log());
+    state_stores = own.get();
+  }
+  BrokerOptions completed = complete(std::move(options), *folder);
+  return std::unique_ptr<Broker>(std::make_unique<BrokerImpl>(std::move(completed), std::move(shards), *state_stores,
+                                                              std::move(own), std::move(folder)));
+}
+
+BrokerImpl::BrokerImpl(BrokerOptions options, std::vector<Env*> shards, StateStoreProvider& state_stores,
+                       std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder)
+    : options_(std::move(options)),
+      own_state_stores_(std::move(own_state_stores)),
+      state_stores_(state_stores),
+      folder_(std::move(folder)),
+      image_(std::make_shared<const MetadataImage>()) {
+  mark_writer_ = std::make_unique<MarkWriter>(*shards[0], folder_->marks());
+  for (Env* env : shards) {
+    // Marks of every shard go through the one writer on shard 0 and are answered on the shard they came from.
+    auto persist = [this, env](Marks changes, UniqueFunction<void(Status)> done) {
+      shards_[0]->post([this, env, changes = std::move(changes), done = std::move(done)]() mutable {
+        mark_writer_->write(std::move(changes), env->executor(), std::move(done));
+      });
+    };
+    shards_.push_back(std::make_unique<BrokerShard>(*env, options_, folder_->path(), folder_->topics_path(),
+                                                    folder_->start_state(), std::move(persist),
+                                                    [this] { return state_store(); }));
+  }
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->replicas.set_ownership([this, i](const TopicPartition& partition) { return shard_of(partition) == i; });
+  }
+}
+
+BrokerImpl::~BrokerImpl() = default;
+
+// --- start ---------------------------------------------------------------------------------------------------------
+
+void BrokerImpl::start(std::string address, UniqueFunction<void(Status)> done) {
+  shards_[0]->post([this, address = std::move(address), done = std::move(done)]() mutable {
+    start_done_ = std::move(done);
+    start_on_shard0(address);
+  });
+}
+
+void BrokerImpl::start_on_shard0(const std::string& address) {
+  address_ = address;
+  loader_.subscribe([this](const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) { on_image(image, delta); });
+  MetadataLogConfig config;
+  config.directory = folder_->metadata_path();
+  config.cluster = folder_->identity().cluster;
+  config.self = Voter{self(), folder_->identity().directory};
+  config.voters = {config.self};
+  MetadataLog::Listener listener;
+  listener.on_commit = [this](const CommittedBatch& batch) { return on_commit(batch); };
+  listener.on_snapshot = [this](Offset applied, ByteView snapshot) { return loader_.load_snapshot(applied, snapshot); };
+  listener.make_snapshot = [this] { return loader_.make_snapshot(); };
+  listener.on_leadership = [this](bool leading, Term) { on_leadership(leading); };
+  Env& env = shards_[0]->env;
+  Result<std::unique_ptr<MetadataLog>> log = MetadataLog::open(env, std::move(config), std::move(listener));
+  if (!log.ok()) return finish_start(log.status().with_context("metadata"));
+  metadata_log_ = std::move(*log);
+  controller_ =
+      std::make_unique<Controller>(env, *metadata_log_, options_.controller, [this] { return loader_.image(); });
+  metadata_log_->start();
+}
+
+Status BrokerImpl::on_commit(const CommittedBatch& batch) { return loader_.apply(batch.first, batch.records); }
+
+void BrokerImpl::on_leadership(bool leading) {
+  controller_->set_active(leading);
+  if (!leading || shards_follow_) return;
+  Registration registration{self(), folder_->identity().directory, address_, std::string(kVersion)};
+  controller_->register_broker(std::move(registration), [this](api::Answer<BrokerEpoch> epoch) {
+    if (!epoch.ok()) return finish_start(Status(Errc::kFailed, "registration: " + epoch.error().message));
+    registered(epoch.value());
+  });
+}
+
+// Everything committed before this start, and the registration, are in the image: only now do shards open logs, so that
+// none is opened for a topic that was deleted later in the log.
+void BrokerImpl::registered(BrokerEpoch epoch) {
+  Status status = folder_->set_broker_epoch(epoch);
+  if (!status.ok()) return finish_start(status);
+  shards_follow_ = true;
+  ImagePtr image = loader_.image();
+  auto finish = [this] { shards_[0]->post([this] { finish_start({}); }); };
+  auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
+  for (auto& each : shards_) {
+    each->post([image, gather, shard = each.get()] {
+      shard->apply(image, nullptr);
+      shard->replicas.start();
+      gather->arrived();
+    });
+  }
+}
+
+void BrokerImpl::finish_start(Status status) {
+  if (!start_done_) return;
+  if (status.ok()) serving_ = true;
+  UniqueFunction<void(Status)> done = std::move(start_done_);
+  start_done_ = nullptr;
+  done(std::move(status));
+}
+
+void BrokerImpl::on_image(const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) {
+  {
+    std::lock_guard lock(mutex_);
+    image_ = image;
+  }
+  for (const auto& [topic, was] : delta->removed_topics()) mark_writer_->forget(topic);
+  if (!shards_follow_) return;
+  shards_[0]->apply(image, delta.get());
+  for (size_t i = 1; i < shards_.size(); ++i) {
+    shards_[i]->post([image, delta, shard = shards_[i].get()] { shard->apply(image, delta.get()); });
+  }
+}
+
+ImagePtr BrokerImpl::image() const {
+  std::lock_guard lock(mutex_);
+  return image_;
+}
+
+Result<StateStore*> BrokerImpl::state_store() {
+  std::lock_guard lock(state_mutex_);
+  if (state_store_ != nullptr) return state_store_.get();
+  std::string path = folder_->state_path();
+  Result<std::unique_ptr<StateStore>> store = state_stores_.open(path);
+  if (!store.ok() && store.status().code() == Errc::kCorruption) {
+    // A view of the offsets log (G7): on doubt it is rebuilt.
+    shards_[0]->env.log().warning("state store is damaged and is rebuilt from the log: ", store.status().to_string());
+    TRY(state_stores_.destroy(path));
+    store = state_stores_.open(path);
+  }
+  if (!store.ok()) return store.status().with_context("state store");
+  state_store_ = std::move(*store);
+  return state_store_.get();
+}
+
+// --- stop ----------------------------------------------------------------------------------------------------------
+
+void BrokerImpl::stop(UniqueFunction<void(Status)> done) {
+  stopping_ = true;
+  serving_ = false;
+  std::vector<std::shared_ptr<FetchOperation>> waiting;
+  {
+    std::lock_guard lock(mutex_);
+    fetches_.clear();
+  }
+  shards_[0]->post([this, done = std::move(done)]() mutable {
+    finish_start(Status(Errc::kFailed, "stopped while starting"));
+    if (controller_) controller_->stop();
+    while (!producer_id_waiters_.empty()) {
+      answer<api::InitProducerResult>(std::move(producer_id_waiters_.front()),
+                                      Error(ErrorCode::kNodeStopping, "node is stopping"));
+      producer_id_waiters_.pop_front();
+    }
+    stop_shards(std::move(done));
+  });
+}
+
+void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
+  struct Stopped {
+    std::mutex mutex;
+    Result<Marks> marks = Marks();
+    UniqueFunction<void(Status)> done;
+  };
+  auto stopped = std::make_shared<Stopped>();
+  stopped->done = std::move(done);
+  auto finish = [this, stopped] {
+    shards_[0]->post([this, stopped] { stop_metadata(std::move(stopped->marks), std::move(stopped->done)); });
+  };
+  auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
+  for (auto& each : shards_) {
+    each->post([stopped, gather, shard = each.get()] {
+      shard->groups.stop();
+      shard->replicas.stop([stopped, gather](Result<Marks> marks) {
+        {
+          std::lock_guard lock(stopped->mutex);
+          if (!marks.ok()) {
+            stopped->marks = marks.status();
+          } else if (stopped->marks.ok()) {
+            stopped->marks->merge(*marks);
+          }
+        }
+        gather->arrived();
+      });
+    });
+  }
+}
+
+void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)> done) {
+  auto finish = [this, marks = std::move(marks), done = std::move(done)](const Status& closed) mutable {
+    controller_.reset();
+    metadata_log_.reset();
+    {
+      std::lock_guard lock(state_mutex_);
+      state_store_.reset();
+    }
+    Status status = !closed.ok() ? closed : marks.ok() ? Status() : marks.status();
+    // Without exact marks of every log the stop is not clean, and recovery will look (S11, S12).
+    if (status.ok() && shards_follow_) status = folder_->write_clean(*marks);
+    done(std::move(status));
+  };
+  if (metadata_log_ == nullptr) return finish({});
+  metadata_log_->close(std::move(finish));
+}
+
+// --- routing -------------------------------------------------------------------------------------------------------
+
+size_t BrokerImpl::shard_of(const TopicPartition& partition) const {
+  uint64_t mixed = partition.topic.high() ^ partition.topic.low();
+  mixed = (mixed + static_cast<uint64_t>(partition.partition.value())) * 0x9e3779b97f4a7c15ULL;
+  return static_cast<size_t>((mixed >> 32) % shards_.size());
+}
+
+size_t BrokerImpl::shard_of_group(const MetadataImage& image, const std::string& group) const {
+  const TopicImage* topic = image.find_topic(kOffsetsTopic);
+  // Until the topic exists there is nothing but claims to keep apart; its id is not known yet, so a zero one stands for
+  // it.
+  if (topic == nullptr) return 0;
+  PartitionId partition = offsets_partition_of(group, static_cast<int32_t>(topic->partitions.size()));
+  return shard_of({topic->id, partition});
+}
+
+std::optional<Error> BrokerImpl::not_serving() const {
+  if (serving_) return std::nullopt;
+  if (stopping_) return Error(ErrorCode::kNodeStopping, "node " + std::to_string(options_.node_id) + " is stopping");
+  return Error(ErrorCode::kLeaderNotAvailable, "node " + std::to_string(options_.node_id) + " is starting; try again");
+}
+
+Error BrokerImpl::unknown_topic(const MetadataImage& image, std::string_view name) {
+  if (std::optional<Error> bad = check_topic_name(name)) return std::move(*bad);
+  std::string message = "no topic " + std::string(name);
+  std::vector<std::string> similar = image.similar_topics(name);
+  for (size_t i = 0; i < similar.size(); ++i) message += (i == 0 ? " · did you mean " : " or ") + similar[i];
+  if (!similar.empty()) message += "?";
+  return Error(ErrorCode::kUnknownTopic, std::move(message)).with_detail("topic", std::string(name));
+}
+
+Error BrokerImpl::unknown_partition(const TopicImage& topic, PartitionId partition) {
+  size_t count = topic.partitions.size();
+  return Error(ErrorCode::kUnknownPartition, "no partition " + std::to_string(partition.value()) + " in topic " +
+                                                 topic.name + ", which has " + std::to_string(count) + " (0 to " +
+                                                 std::to_string(count - 1) + ")")
+      .with_detail("topic", topic.name)
+      .with_detail("partition", std::to_string(partition.value()))
+      .with_detail("partitions", std::to_string(count));
+}
+
+void BrokerImpl::check_invariants(UniqueFunction<void()> done) {
+  auto gather = std::make_shared<Gather>(shards_.size(), std::move(done));
+  for (auto& each : shards_) {
+    each->post([gather, shard = each.get()] {
+      shard->replicas.check_invariants();
+      shard->groups.check_invariants();
+      gather->arrived();
+    });
+  }
+}
+
+// --- producer ids --------------------------------------------------------------------------------------------------
+
+void BrokerImpl::init_producer(Done<api::InitProducerResult> done) {
+  if (std::optional<Error> error = not_serving())
+    return answer(std::move(done), api::Answer<api::InitProducerResult>(*error));
+  shards_[0]->post([this, done = std::move(done)]() mutable { take_producer_id(std::move(done)); });
+}
+
+// Ids come from blocks that the controller hands out, so that a new producer rarely costs a metadata commit.
+void BrokerImpl::take_producer_id(Done<api::InitProducerResult> done) {
+  if (producer_ids_.size > 0) {
+    api::InitProducerResult result{producer_ids_.first, ProducerEpoch(0)};
+    ++producer_ids_.first;
+    --producer_ids_.size;
+    return done(result);
+  }
+  if (producer_id_waiters_.size() >= options_.controller.operations_waiting_max) {
+    return done(Error(ErrorCode::kThrottled, "too many producers wait for an id; try again"));
+  }
+  producer_id_waiters_.push_back(std::move(done));
+  if (fetching_producer_ids_) return;
+  fetching_producer_ids_ = true;
+  controller_->allocate_producer_ids([this](api::Answer<Controller::ProducerIdBlock> block) {
+    fetching_producer_ids_ = false;
+    std::deque<Done<api::InitProducerResult>> waiters = std::exchange(producer_id_waiters_, {});
+    if (block.ok()) producer_ids_ = block.value();
+    for (auto& waiter : waiters) {
+      if (block.ok()) {
+        take_producer_id(std::move(waiter));
+      } else {
+        waiter(block.error());
+      }
+    }
+  });
+}
+
+}  // namespace trilog

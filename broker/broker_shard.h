@@ -1,0 +1,45 @@
+// BrokerShard: what one shard owns. Lives on its Env's thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "broker/group/group_coordinator.h"
+#include "broker/metadata/metadata_loader.h"
+#include "broker/options.h"
+#include "broker/replica/replica_manager.h"
+#include "storage/env/env.h"
+#include "storage/log/disk_guard.h"
+#include "storage/log/log_directory.h"
+
+namespace trilog {
+
+class BrokerShard {
+ public:
+  BrokerShard(Env& shard_env, const BrokerOptions& options, const std::string& data_dir, const std::string& topics_path,
+              LogStartState start, ReplicaManager::PersistMarks persist_marks, GroupCoordinator::OpenStore open_store)
+      : env(shard_env),
+        logs(shard_env, topics_path, std::move(start)),
+        disk(shard_env, data_dir),
+        replicas(shard_env, options.replica, logs, disk, std::move(persist_marks)),
+        groups(shard_env, options.group, replicas, std::move(open_store)) {}
+
+  // `delta` null: the first image.
+  void apply(const ImagePtr& image, const MetadataDelta* delta) {
+    replicas.apply(image, delta);
+    groups.apply(image, delta);
+    if (delta == nullptr) return;
+    for (const auto& [topic, was] : delta->removed_topics()) groups.forget_topic(topic);
+  }
+
+  void post(UniqueFunction<void()> task) { env.executor().post(std::move(task)); }
+
+  Env& env;
+  LogDirectory logs;
+  DiskGuard disk;
+  ReplicaManager replicas;
+  GroupCoordinator groups;
+};
+
+}  // namespace trilog

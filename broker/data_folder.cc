@@ -1,0 +1,128 @@
+#include "broker/data_folder.h"
+
+#include <array>
+
+#include "storage/base/codec.h"
+
+namespace trilog {
+namespace {
+
+constexpr uint32_t kMetaVersion = 1;
+
+template <typename Id>
+Id random_id(Random& random) {
+  for (;;) {
+    uint64_t high = random.next();
+    Id id(high, random.next());
+    if (!id.is_zero()) return id;
+  }
+}
+
+// Changes with every start of the kernel, so that a process that died can be told from a machine that did (C8).
+std::string read_boot_id(FileSystem& files) {
+  Result<std::unique_ptr<File>> file = files.open("/proc/sys/kernel/random/boot_id", OpenMode::kRead);
+  if (!file.ok()) return "";
+  std::array<std::byte, 36> text;
+  Result<size_t> size = (*file)->read_at(0, text);
+  return size.ok() ? std::string(as_text(ByteView(text).first(*size))) : "";
+}
+
+Bytes encode_identity(const FolderIdentity& identity) {
+  Bytes out;
+  ByteWriter writer(out);
+  writer.write_text(identity.cluster.to_string());
+  writer.write<int32_t>(identity.node.value());
+  writer.write_text(identity.directory.to_string());
+  writer.write_text(identity.boot_id);
+  writer.write<int64_t>(identity.broker_epoch.value());
+  return out;
+}
+
+Result<FolderIdentity> decode_identity(ByteView bytes) {
+  ByteReader reader(bytes);
+  FolderIdentity identity;
+  std::string_view cluster = reader.read_text();
+  identity.node = BrokerId(reader.read<int32_t>());
+  std::string_view directory = reader.read_text();
+  identity.boot_id = reader.read_text();
+  identity.broker_epoch = BrokerEpoch(reader.read<int64_t>());
+  if (!reader.ok() || !reader.at_end()) return Status(Errc::kCorruption, "it does not parse");
+  identity.cluster = TRY(ClusterId::parse(cluster));
+  identity.directory = TRY(DirectoryId::parse(directory));
+  return identity;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path, BrokerId node) {
+  FileSystem& files = env.files();
+  bool existed = files.exists(path);
+  TRY(files.create_directories(path));
+  if (!existed) TRY(files.sync_directory_now(parent_path(path)));
+  std::unique_ptr<DataFolder> folder(new DataFolder(env, std::move(path)));
+  Result<std::unique_ptr<FileLock>> lock = files.lock(join_path(folder->path_, "lock"));
+  if (!lock.ok()) return lock.status().with_context("data folder " + folder->path_);
+  folder->lock_ = std::move(*lock);
+  // First thing (S11): a crash from here on must not look like a clean stop.
+  std::optional<CleanMarker> clean = TRY(take_clean_marker(files, join_path(folder->path_, "clean")));
+  TRY(folder->load_identity(node));
+  folder->marks_ = std::make_unique<MarksFile>(TRY(MarksFile::open(files, join_path(folder->path_, "marks"))));
+  folder->start_.clean = clean.has_value();
+  folder->start_.marks = clean ? clean->marks : folder->marks_->marks();
+  if (folder->marks_->damaged()) {
+    env.log().warning("data folder ", folder->path_, ": marks are damaged; all logs are checked from their start");
+  }
+  return folder;
+}
+
+Status DataFolder::load_identity(BrokerId node) {
+  std::string file = join_path(path_, "meta");
+  Result<Bytes> content = read_checkpoint(env_.files(), file, kMetaVersion);
+  if (content.ok()) {
+    Result<FolderIdentity> identity = decode_identity(*content);
+    if (!identity.ok()) return identity.status().with_context(file);
+    if (identity->node != node) {
+      return Status(Errc::kInvalidArgument, "data folder " + path_ + " belongs to node " +
+                                                std::to_string(identity->node.value()) + " of cluster " +
+                                                identity->cluster.to_string() + ", not to node " +
+                                                std::to_string(node.value()) + "; give this node its own data_dir");
+    }
+    identity_ = *identity;
+    std::string boot_id = read_boot_id(env_.files());
+    if (boot_id == identity_.boot_id) return {};
+    identity_.boot_id = boot_id;
+    return write_identity();
+  }
+  if (content.status().code() != Errc::kNotFound) return content.status().with_context(file);
+  // New only if nothing of a node is here: a folder that lost its `meta` is damaged, not fresh (Q11).
+  for (const char* name : {"metadata", "topics", "marks"}) {
+    if (env_.files().exists(join_path(path_, name))) {
+      return Status(Errc::kCorruption,
+                    "data folder " + path_ + " has '" + name +
+                        "' but no 'meta': it is damaged, or not a data folder of Trilog; restore 'meta' "
+                        "or give an empty folder");
+    }
+  }
+  is_new_ = true;
+  identity_.cluster = random_id<ClusterId>(env_.random());
+  identity_.directory = random_id<DirectoryId>(env_.random());
+  identity_.node = node;
+  identity_.boot_id = read_boot_id(env_.files());
+  return write_identity();
+}
+
+Status DataFolder::write_identity() {
+  return write_checkpoint(env_.files(), join_path(path_, "meta"), kMetaVersion, encode_identity(identity_));
+}
+
+Status DataFolder::set_broker_epoch(BrokerEpoch epoch) {
+  identity_.broker_epoch = epoch;
+  return write_identity();
+}
+
+Status DataFolder::write_clean(const Marks& exact) {
+  return write_clean_marker(env_.files(), join_path(path_, "clean"),
+                            CleanMarker{identity_.broker_epoch.value(), exact});
+}
+
+}  // namespace trilog

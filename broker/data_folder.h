@@ -1,0 +1,64 @@
+// DataFolder: the folder of one node (interface: Files). Who it belongs to, that nobody else uses it, and what the last
+// stop left: rules S11 and S14.
+//
+//   lock       held while the node runs
+//   meta       cluster id, node id, directory id, boot id, last broker epoch
+//   clean      only after a clean stop
+//   marks      one mark per log
+//   metadata/  topics/  state/
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "storage/base/ids.h"
+#include "storage/base/status.h"
+#include "storage/env/env.h"
+#include "storage/log/checkpoint_file.h"
+#include "storage/log/log_directory.h"
+
+namespace trilog {
+
+struct FolderIdentity {
+  ClusterId cluster;
+  BrokerId node = kNoBroker;
+  DirectoryId directory;
+  std::string boot_id;           // of the kernel at the last start; empty if it cannot be read
+  BrokerEpoch broker_epoch{-1};  // of the last registration (C8)
+};
+
+class DataFolder {
+ public:
+  // Blocking. Makes the folder and its identity if it is new; kBusy if another process has it, kInvalidArgument if it
+  // is another node's, kCorruption if `meta` is damaged. Takes the clean marker (it is gone when this returns) and the
+  // marks.
+  static Result<std::unique_ptr<DataFolder>> open(Env& env, std::string path, BrokerId node);
+
+  const std::string& path() const { return path_; }
+  std::string metadata_path() const { return join_path(path_, "metadata"); }
+  std::string topics_path() const { return join_path(path_, "topics"); }
+  std::string state_path() const { return join_path(path_, "state"); }
+  const FolderIdentity& identity() const { return identity_; }
+  bool is_new() const { return is_new_; }
+  // For every shard: what was found at the start.
+  const LogStartState& start_state() const { return start_; }
+  MarksFile& marks() { return *marks_; }
+
+  Status set_broker_epoch(BrokerEpoch epoch);  // blocking
+  Status write_clean(const Marks& exact);      // blocking; the last thing a clean stop does
+
+ private:
+  DataFolder(Env& env, std::string path) : env_(env), path_(std::move(path)) {}
+  Status load_identity(BrokerId node);
+  Status write_identity();
+
+  Env& env_;
+  std::string path_;
+  std::unique_ptr<FileLock> lock_;
+  FolderIdentity identity_;
+  bool is_new_ = false;
+  LogStartState start_;
+  std::unique_ptr<MarksFile> marks_;
+};
+
+}  // namespace trilog

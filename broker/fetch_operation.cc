@@ -1,0 +1,306 @@
+// Fetch and offset queries. Path (b) of docs/paths.md: read on every shard concerned; if that is too little, watch
+// there until something changes, and read again.
+#include <algorithm>
+
+#include "broker/broker_impl.h"
+
+namespace trilog {
+
+using api::Error;
+using api::ErrorCode;
+
+// One fetch. Lives in the callbacks that will still call it; its shards touch only their own entries of `result_`, and
+// `mutex_` guards what they share.
+class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
+ public:
+  FetchOperation(BrokerImpl& broker, api::FetchRequest request, Broker::FetchId id, Broker::Done<api::FetchResult> done)
+      : broker_(broker), request_(std::move(request)), id_(id), done_(std::move(done)) {}
+
+  // Resolves topics and sorts the positions by shard; an error concerns the whole call.
+  std::optional<Error> prepare(const MetadataImage& image) {
+    by_shard_.resize(broker_.shard_count());
+    result_.resize(request_.positions.size());
+    for (size_t i = 0; i < request_.positions.size(); ++i) {
+      const api::Position& position = request_.positions[i];
+      const TopicImage* topic = image.find_topic(position.topic);
+      if (topic == nullptr) return BrokerImpl::unknown_topic(image, position.topic);
+      if (position.offset && position.offset->value() < 0) {
+        return Error(ErrorCode::kInvalidRequest, "offset " + std::to_string(position.offset->value()) +
+                                                     " is negative; leave "
+                                                     "it out to start at the first available record");
+      }
+      result_[i].topic = position.topic;
+      result_[i].partition = position.partition;
+      auto index = position.partition.value();
+      if (index < 0 || index >= static_cast<int32_t>(topic->partitions.size())) {
+        result_[i].error = BrokerImpl::unknown_partition(*topic, position.partition);
+        continue;
+      }
+      result_[i].leader = topic->partitions[static_cast<size_t>(index)].leader;
+      Part& part = by_shard_[broker_.shard_of({topic->id, position.partition})];
+      part.reads.push_back({{topic->id, position.partition}, position.offset, position.leader_epoch});
+      part.positions.push_back(i);
+    }
+    for (size_t shard = 0; shard < by_shard_.size(); ++shard) {
+      if (!by_shard_[shard].reads.empty()) involved_.push_back(shard);
+    }
+    return std::nullopt;
+  }
+
+  void read_all() {
+    if (involved_.empty()) return finish_on_shard(0);
+    auto gather = std::make_shared<Gather>(involved_.size(), [self = shared_from_this()] { self->evaluate(); });
+    for (size_t shard : involved_) {
+      broker_.shard(shard).post([self = shared_from_this(), gather, shard] {
+        self->read(shard);
+        gather->arrived();
+      });
+    }
+  }
+
+  void refuse(Error error) { done_(std::move(error)); }
+
+  // From any thread.
+  void cancel() {
+    {
+      std::lock_guard lock(mutex_);
+      cancelled_ = true;
+    }
+    wake();
+  }
+
+ private:
+  struct Part {
+    std::vector<ReadRequest> reads;
+    std::vector<size_t> positions;  // index of each read in the request
+    WatchId watch = 0;              // on the shard's thread
+  };
+
+  // On the shard's thread.
+  void read(size_t shard_index) {
+    BrokerShard& shard = broker_.shard(shard_index);
+    Part& part = by_shard_[shard_index];
+    auto budget = static_cast<uint32_t>(std::max<size_t>(request_.bytes_max / involved_.size(), 1));
+    std::vector<ReadPart> found = shard.replicas.read(part.reads, budget, request_.isolation);
+    for (size_t i = 0; i < found.size(); ++i) {
+      api::FetchedPartition& out = result_[part.positions[i]];
+      fill(out, found[i]);
+      if (found[i].error || found[i].slice.empty()) continue;
+      Result<BatchRun> run = read_slice(found[i].slice);
+      if (run.ok()) {
+        out.batches = std::move(run->bytes);
+        out.views = std::move(run->batches);
+        out.next_offset = out.views.empty() ? out.asked_offset : run->next_offset;
+        continue;
+      }
+      // Damage is remembered by the partition, which then knows what to tell: where it ends and what is readable again.
+      shard.replicas.report_damage(part.reads[i].partition, found[i].slice, run.status());
+      std::vector<ReadPart> again = shard.replicas.read({part.reads[i]}, budget, request_.isolation);
+      out.error = again[0].error ? again[0].error : Error(ErrorCode::kDataDamaged, std::string(run.status().message()));
+    }
+  }
+
+  static void fill(api::FetchedPartition& out, const ReadPart& found) {
+    out.asked_offset = found.asked;
+    out.next_offset = found.asked;
+    out.high_watermark = found.high_watermark;
+    out.log_start = found.log_start;
+    out.leader_epoch = found.leader_epoch;
+    out.stale = found.stale;
+    out.error = found.error;
+    out.batches = SharedBytes();
+    out.views.clear();
+  }
+
+  // All shards have read. On the thread of the last of them.
+  void evaluate() {
+    size_t bytes = 0;
+    bool failed = false;
+    for (const api::FetchedPartition& partition : result_) {
+      bytes += partition.batches.size();
+      failed = failed || partition.error.has_value();
+    }
+    bool time_up = request_.deadline_ns <= broker_.clock().monotonic_ns();
+    {
+      std::lock_guard lock(mutex_);
+      time_up = time_up || cancelled_ || broker_.not_serving().has_value();
+      woken_ = false;
+    }
+    if (failed || bytes >= request_.bytes_min || time_up) return finish_now();
+    watch_all();
+  }
+
+  // Every shard watches its part; the first to stir ends the watches of all, and everything is read again.
+  void watch_all() {
+    auto gather = std::make_shared<Gather>(involved_.size(), [self = shared_from_this()] { self->read_all(); });
+    for (size_t shard_index : involved_) {
+      broker_.shard(shard_index).post([self = shared_from_this(), gather, shard_index] {
+        Part& part = self->by_shard_[shard_index];
+        // The remaining need is counted per shard: with several shards any news is worth another look.
+        uint32_t wanted = self->involved_.size() == 1 ? self->request_.bytes_min : 1;
+        part.watch = self->broker_.shard(shard_index)
+                         .replicas.watch(part.reads, wanted, self->request_.isolation, self->request_.deadline_ns,
+                                         [self, gather, shard_index] {
+                                           self->by_shard_[shard_index].watch = 0;
+                                           self->wake();
+                                           gather->arrived();
+                                         });
+        std::unique_lock lock(self->mutex_);
+        if (!self->woken_ && !self->cancelled_) return;
+        lock.unlock();
+        self->broker_.shard(shard_index).replicas.cancel_watch(part.watch);
+      });
+    }
+  }
+
+  void wake() {
+    {
+      std::lock_guard lock(mutex_);
+      if (woken_) return;
+      woken_ = true;
+    }
+    for (size_t shard_index : involved_) {
+      broker_.shard(shard_index).post([self = shared_from_this(), shard_index] {
+        WatchId watch = self->by_shard_[shard_index].watch;
+        if (watch != 0) self->broker_.shard(shard_index).replicas.cancel_watch(watch);
+      });
+    }
+  }
+
+  void finish_on_shard(size_t shard) {
+    broker_.shard(shard).post([self = shared_from_this()] { self->finish_now(); });
+  }
+
+  void finish_now() {
+    {
+      std::lock_guard lock(broker_.mutex_);
+      broker_.fetches_.erase(id_);
+    }
+    done_(std::move(result_));
+  }
+
+  BrokerImpl& broker_;
+  const api::FetchRequest request_;
+  const Broker::FetchId id_;
+  Broker::Done<api::FetchResult> done_;
+  std::vector<Part> by_shard_;
+  std::vector<size_t> involved_;
+  api::FetchResult result_;
+  std::mutex mutex_;
+  bool woken_ = false;
+  bool cancelled_ = false;
+};
+
+Broker::FetchId BrokerImpl::fetch(api::FetchRequest request, Done<api::FetchResult> done) {
+  using Answer = api::Answer<api::FetchResult>;
+  auto refuse = [&](Error error) {
+    answer(std::move(done), Answer(std::move(error)));
+    return FetchId{0};
+  };
+  if (std::optional<Error> error = not_serving()) return refuse(std::move(*error));
+  if (request.positions.empty()) return refuse(Error(ErrorCode::kInvalidRequest, "no partitions: say which to read"));
+  if (request.positions.size() > options_.positions_per_request_max) {
+    return refuse(Error(ErrorCode::kInvalidRequest, std::to_string(request.positions.size()) +
+                                                        " positions in one request; at "
+                                                        "most " +
+                                                        std::to_string(options_.positions_per_request_max) +
+                                                        " are allowed"));
+  }
+  FetchId id = 0;
+  {
+    std::lock_guard lock(mutex_);
+    id = next_fetch_++;
+  }
+  auto operation = std::make_shared<FetchOperation>(*this, std::move(request), id, std::move(done));
+  ImagePtr now = image();
+  if (std::optional<Error> error = operation->prepare(*now)) {
+    shards_[0]->post([operation, error = std::move(*error)]() mutable { operation->refuse(std::move(error)); });
+    return 0;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    fetches_.emplace(id, operation);
+  }
+  operation->read_all();
+  return id;
+}
+
+void BrokerImpl::cancel_fetch(FetchId fetch) {
+  std::shared_ptr<FetchOperation> operation;
+  {
+    std::lock_guard lock(mutex_);
+    auto it = fetches_.find(fetch);
+    if (it != fetches_.end()) operation = it->second.lock();
+  }
+  if (operation) operation->cancel();
+}
+
+void BrokerImpl::list_offsets(api::ListOffsetsRequest request, Done<std::vector<api::ListedOffset>> done) {
+  using Answer = api::Answer<std::vector<api::ListedOffset>>;
+  struct Operation {
+    std::vector<api::ListedOffset> result;
+    std::vector<int64_t> timestamps;
+    api::OffsetSpec spec;
+    Done<std::vector<api::ListedOffset>> done;
+  };
+  if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
+  ImagePtr now = image();
+  if (request.queries.empty()) {
+    const TopicImage* topic = now->find_topic(request.topic);
+    if (topic == nullptr) return answer(std::move(done), Answer(unknown_topic(*now, request.topic)));
+    for (size_t p = 0; p < topic->partitions.size(); ++p) {
+      request.queries.push_back({request.topic, PartitionId(static_cast<int32_t>(p)), 0});
+    }
+  }
+  if (request.queries.size() > options_.positions_per_request_max) {
+    return answer(std::move(done),
+                  Answer(Error(ErrorCode::kInvalidRequest, "too many partitions in one request; at most " +
+                                                               std::to_string(options_.positions_per_request_max) +
+                                                               " are allowed")));
+  }
+  auto operation = std::make_shared<Operation>();
+  operation->spec = request.spec;
+  std::vector<std::pair<TopicPartition, size_t>> targets;
+  for (size_t i = 0; i < request.queries.size(); ++i) {
+    const api::OffsetQuery& query = request.queries[i];
+    const TopicImage* topic = now->find_topic(query.topic);
+    if (topic == nullptr) return answer(std::move(done), Answer(unknown_topic(*now, query.topic)));
+    operation->result.push_back({.topic = query.topic, .partition = query.partition});
+    operation->timestamps.push_back(query.timestamp_ms);
+    if (query.partition.value() < 0 || query.partition.value() >= static_cast<int32_t>(topic->partitions.size())) {
+      operation->result[i].error = unknown_partition(*topic, query.partition);
+    } else {
+      targets.push_back({{topic->id, query.partition}, i});
+    }
+  }
+  operation->done = std::move(done);
+  auto gather =
+      std::make_shared<Gather>(targets.size() + 1, [operation] { operation->done(std::move(operation->result)); });
+  for (const auto& [partition, index] : targets) {
+    BrokerShard& owner = shard(shard_of(partition));
+    owner.post([operation, gather, &owner, partition = partition, index = index] {
+      api::ListedOffset& out = operation->result[index];
+      api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
+      if (!ends.ok()) {
+        out.error = ends.error();
+        return gather->arrived();
+      }
+      out.leader_epoch = ends->leader_epoch;
+      out.offset = operation->spec == api::OffsetSpec::kEarliest ? ends->start : ends->high_watermark;
+      if (operation->spec == api::OffsetSpec::kTimestamp) {
+        auto found = owner.replicas.find_timestamp(partition, operation->timestamps[index]);
+        if (!found.ok()) {
+          out.error = found.error();
+        } else if (found.value()) {
+          out.offset = found.value()->offset;
+          out.timestamp_ms = found.value()->timestamp_ms;
+          out.leader_epoch = found.value()->leader_epoch;
+        }
+      }
+      gather->arrived();
+    });
+  }
+  shards_[0]->post([gather] { gather->arrived(); });
+}
+
+}  // namespace trilog
