@@ -1,0 +1,139 @@
+// Partition: one local replica, leader or follower: who may append, what may be read, how far the high watermark is.
+//
+// Invariants (A1): log start <= high watermark <= log end; on a synced topic the high watermark of a lone replica is
+// never above its durable end; the high watermark does not fall while one leadership lasts. After a crash only the log
+// and its mark are left, and the high watermark is found again from them (rule R13).
+//
+// On the shard's thread. Nothing here waits: the manager parks what has to.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/api/requests.h"
+#include "broker/metadata/metadata_image.h"
+#include "broker/metadata/topic_settings.h"
+#include "broker/replica/replica_manager.h"
+#include "storage/env/env.h"
+#include "storage/log/log.h"
+
+namespace trilog {
+
+// What the partitions of a topic share.
+struct TopicInfo {
+  TopicId id;
+  std::string name;
+  bool internal = false;  // exempt from retention
+  api::Durability durability = api::Durability::kSynced;
+  int32_t partition_count = 0;
+  std::map<std::string, std::string> configs;  // as set on the topic
+  TopicSettings settings;                      // what is in force
+};
+
+LogConfig log_config_of(const TopicInfo& topic);
+PartitionMeta partition_meta_of(const TopicInfo& topic, PartitionId partition, const PartitionImage& state);
+
+// What came of an append.
+struct Appended {
+  std::vector<AppendedBatch> batches;
+  // All batches that are in the log lie below; kNoOffset if none is.
+  Offset end = kNoOffset;
+  uint64_t bytes = 0;      // added to the log
+  bool disk_full = false;  // why it failed, if it did
+};
+
+class Partition {
+ public:
+  enum class Role { kFollower, kLeader };
+
+  // `log` may be null with the reason in `offline`: the partition then answers STORAGE_ERROR to everything.
+  Partition(Env& env, TopicPartition id, BrokerId self, std::unique_ptr<Log> log, Status offline);
+
+  // The next state of the partition and its topic: becomes leader or follower, changes settings. Blocking when the
+  // topic's settings changed (partition.meta).
+  void apply(std::shared_ptr<const TopicInfo> topic, const PartitionImage& state);
+  // The topic is gone. Everything is answered as "no longer leader" from now on.
+  void retire();
+
+  const TopicPartition& id() const { return id_; }
+  const TopicInfo& topic() const { return *topic_; }
+  const PartitionImage& state() const { return state_; }
+  std::string name() const;  // "orders/0"
+  bool is_leader() const { return role_ == Role::kLeader; }
+  bool synced() const { return topic_->durability == api::Durability::kSynced; }
+  // Null when offline. Not const on purpose: the manager drives its syncs and its closing.
+  Log* log() { return log_.get(); }
+  const Log* log() const { return log_.get(); }
+  std::unique_ptr<Log> release_log() { return std::move(log_); }
+
+  Offset high_watermark() const { return high_watermark_; }
+  Offset log_end() const { return log_ ? log_->log_end() : Offset(0); }
+  Offset log_start() const { return log_ ? log_->log_start() : Offset(0); }
+  LeaderEpoch leader_epoch() const { return state_.leader_epoch; }
+  // Raised whenever a leadership begins after an interruption: a wait belongs to one tenure (R5).
+  uint64_t tenure() const { return tenure_; }
+  // What this replica counts for itself (R2): its durable end, or its log end on a `replicated` topic.
+  Offset counted_position() const;
+  bool too_few_in_sync() const;
+  bool failed() const { return !log_ || log_->failed(); }
+  int32_t replica_count() const { return static_cast<int32_t>(state_.replicas.size()); }
+  // How many replicas are known to have everything below `end` on disk.
+  int32_t synced_replicas(Offset end) const;
+
+  // Why an append with these acks is refused before anything is looked at (R1), or nothing.
+  std::optional<api::Error> refuse_append(api::Acks acks) const;
+  // Checks, stamps in place and appends. Call only if not refused. Whole-request errors come as the Error: then nothing
+  // was appended.
+  api::Answer<Appended> append_as_leader(Bytes& batches);
+  // Re-evaluates the high watermark (R4, R6); true if it rose.
+  bool advance_high_watermark();
+
+  // Why this position cannot be read, or nothing.
+  std::optional<api::Error> refuse_read(const ReadRequest& request) const;
+  // At most `bytes_max`, but at least one batch if there is one.
+  ReadPart read(const ReadRequest& request, uint32_t bytes_max, api::Isolation isolation);
+  // Bytes that a read would give now, counted no further than `bytes_enough`.
+  uint64_t readable_bytes(const ReadRequest& request, uint32_t bytes_enough, api::Isolation isolation);
+  Offset read_limit(api::Isolation isolation) const;
+  Offset asked_offset(const ReadRequest& request) const { return request.offset.value_or(log_start()); }
+
+  api::Answer<PartitionEnds> ends() const;
+  api::Answer<std::optional<TimestampedOffset>> find_timestamp(int64_t timestamp_ms);
+  // Moves the log start; not durable before the marks are.
+  api::Answer<api::Unit> trim(std::optional<Offset> before);
+  void report_damage(const LogSlice& slice, const Status& why);
+
+  void check_invariants();
+
+ private:
+  api::Error not_leader() const;
+  api::Error offline_error(api::Outcome outcome) const;
+  api::Error out_of_range(Offset asked) const;
+  api::Error damaged(Offset asked, const Status& why) const;
+  void become_leader(const PartitionImage& state);
+  void become_follower(const PartitionImage& state);
+  // Where the high watermark could be by what is known, or nothing if it must not move.
+  std::optional<Offset> committed_position() const;
+  // Appends the batches [from, to), which are stamped.
+  void append_run(ByteView bytes, size_t from, size_t to, Appended& appended);
+  Offset next_good_after(const LogSlice& slice) const;
+
+  Env& env_;
+  const TopicPartition id_;
+  const BrokerId self_;
+  std::unique_ptr<Log> log_;
+  Status offline_;
+  std::shared_ptr<const TopicInfo> topic_;
+  PartitionImage state_;
+  Role role_ = Role::kFollower;
+  bool retired_ = false;
+  uint64_t tenure_ = 0;
+  Offset tenure_start_{0};  // log end when the tenure began
+  Offset high_watermark_{0};
+};
+
+}  // namespace trilog
