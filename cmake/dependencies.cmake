@@ -41,8 +41,7 @@ if(TRILOG_LINK_ARCHIVES)
   link_archives(ext_codecs snappy lz4 zstd z)
   # Smaller and faster to start (no relocations to resolve); unused sections of the archives go.
   add_compile_options(-ffunction-sections -fdata-sections)
-  # The compiler's own libraries go in as well, so that a copied binary needs nothing but the C library.
-  add_link_options(-no-pie -Wl,--gc-sections -static-libstdc++ -static-libgcc)
+  add_link_options(-no-pie -Wl,--gc-sections)
 else()
   target_link_libraries(ext_grpc INTERFACE gRPC::grpc++ gRPC::grpc++_reflection protobuf::libprotobuf)
   target_link_libraries(ext_protobuf INTERFACE protobuf::libprotobuf)
