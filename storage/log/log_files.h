@@ -1,0 +1,44 @@
+// The names in a partition's folder.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "storage/base/ids.h"
+#include "storage/env/env.h"
+
+namespace trilog {
+
+inline constexpr std::string_view kLogSuffix = ".log";
+inline constexpr std::string_view kIndexSuffix = ".index";
+inline constexpr std::string_view kTimeIndexSuffix = ".timeindex";
+inline constexpr std::string_view kChecksumSuffix = ".checksum";
+inline constexpr std::string_view kSnapshotSuffix = ".snapshot";
+inline constexpr std::string_view kStraySuffix = ".stray";  // set aside by recovery, for a person to look at
+inline constexpr std::string_view kEpochsFile = "leader-epochs";
+inline constexpr std::string_view kMetaFile = "partition.meta";
+
+// "00000000000000001234.log"
+std::string numbered_file(Offset offset, std::string_view suffix);
+
+// The temporary names under which leader-epochs is written; two, so that one can be written while the other is synced.
+std::string epochs_temporary(unsigned which);
+
+struct LogListing {
+  bool folder_exists = false;
+  std::vector<Offset> segments;   // base offsets, rising
+  std::vector<Offset> snapshots;  // rising
+  std::vector<Offset> orphans;    // bases of derived files without a segment, rising, maybe repeated
+  bool has_epochs = false;
+  bool has_epochs_temporary = false;
+  bool has_meta = false;
+};
+
+// Unknown names are ignored. A missing folder is an empty listing.
+Result<LogListing> list_log(FileSystem& files, const std::string& directory);
+
+// The files made from a segment's .log; missing ones are fine.
+void remove_derived_files(FileSystem& files, const std::string& directory, Offset base);
+
+}  // namespace trilog
