@@ -427,7 +427,7 @@ class Differential {
 };
 
 TEST(FileSystemDifferential, TheSimulatedDiskAnswersLikeTheRealOne) {
-  for (uint32_t seed = 0; seed < 40; ++seed) {
+  for (uint32_t seed = 0; seed < 25; ++seed) {
     Differential program(seed);
     for (int step = 0; step < 120; ++step) {
       ASSERT_NO_FATAL_FAILURE(program.step()) << "seed " << seed << " step " << step;
