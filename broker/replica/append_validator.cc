@@ -16,19 +16,6 @@ constexpr int16_t kAttributesOfClients = 0x07;
 
 std::string number(int64_t value) { return std::to_string(value); }
 
-// How much of a batch counts towards max.message.bytes. A client that sends single records thinks in key, value and
-// headers, and must not be refused because of the frame that the broker put around them.
-Result<int64_t> measured_size(const RecordBatch& batch) {
-  if (batch.record_count() != 1 || batch.codec() != Codec::kNone) return static_cast<int64_t>(batch.size());
-  RecordIterator records = TRY(RecordIterator::open(batch, batch.size()));
-  std::optional<RecordView> record = TRY(records.next());
-  size_t size = record->key.value_or(ByteView()).size() + record->value.value_or(ByteView()).size();
-  for (const RecordHeader& header : record->headers) {
-    size += header.key.size() + header.value.value_or(ByteView()).size();
-  }
-  return static_cast<int64_t>(size);
-}
-
 std::optional<Error> check_attributes(const RecordBatch& batch) {
   if (!batch.codec()) {
     return Error(ErrorCode::kUnsupportedCodec,
@@ -67,13 +54,13 @@ std::optional<Error> check_producer_fields(const RecordBatch& batch) {
 }
 
 // Everything that concerns the one batch alone. Cheap checks first; the CRC before what relies on the bytes it covers.
-std::optional<Error> check_batch(const RecordBatch& batch, int64_t message_bytes_max) {
-  if (static_cast<int64_t>(batch.size()) > message_bytes_max && batch.record_count() != 1) {
-    return Error(ErrorCode::kRecordTooLarge, "it has " + number(static_cast<int64_t>(batch.size())) +
-                                                 " bytes; max.message.bytes of the topic is " +
-                                                 number(message_bytes_max))
-        .with_detail("limit", number(message_bytes_max))
-        .with_detail("value", number(static_cast<int64_t>(batch.size())));
+std::optional<Error> check_batch(const RecordBatch& batch, int64_t batch_bytes_max) {
+  const auto size = static_cast<int64_t>(batch.size());
+  if (size > batch_bytes_max) {
+    return Error(ErrorCode::kRecordTooLarge,
+                 "it has " + number(size) + " bytes; max.message.bytes of the topic is " + number(batch_bytes_max))
+        .with_detail("limit", number(batch_bytes_max))
+        .with_detail("value", number(size));
   }
   if (!batch.crc_matches()) return Error(ErrorCode::kCorruptBatch, "its CRC does not match its bytes");
   if (batch.record_count() < 1) return Error(ErrorCode::kCorruptBatch, "it holds no record");
@@ -81,17 +68,6 @@ std::optional<Error> check_batch(const RecordBatch& batch, int64_t message_bytes
   if (auto error = check_producer_fields(batch)) return error;
   if (Status records = batch.check_records(); !records.ok()) {
     return Error(ErrorCode::kCorruptBatch, std::string(records.message()));
-  }
-  if (static_cast<int64_t>(batch.size()) > message_bytes_max) {
-    auto size = measured_size(batch);
-    if (!size.ok()) return Error(ErrorCode::kCorruptBatch, std::string(size.status().message()));
-    if (*size > message_bytes_max) {
-      return Error(ErrorCode::kRecordTooLarge, "its record has " + number(*size) +
-                                                   " bytes; max.message.bytes of the topic is " +
-                                                   number(message_bytes_max))
-          .with_detail("limit", number(message_bytes_max))
-          .with_detail("value", number(*size));
-    }
   }
   return std::nullopt;
 }
@@ -193,7 +169,7 @@ Error named(Error error, size_t index, size_t position, bool alone) {
 
 }  // namespace
 
-api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t message_bytes_max,
+api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t batch_bytes_max,
                                                     const ProducerStateManager& producers) {
   if (batches.empty()) return Error(ErrorCode::kInvalidRequest, "the request holds no record batch");
   std::vector<CheckedBatch> result;
@@ -215,7 +191,7 @@ api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t me
     checked.position = position;
     checked.size = batch.size();
     checked.offset_count = batch.last_offset_delta() + 1;
-    auto error = check_batch(batch, message_bytes_max);
+    auto error = check_batch(batch, batch_bytes_max);
     if (!error) error = check_sequence(batch, producers, sequences, checked);
     if (error) return named(*std::move(error), index, position, batch.size() == batches.size());
     if (!checked.duplicate && batch.producer_id() != kNoProducerId) sequences.accept(batch, index);

@@ -34,10 +34,10 @@ struct CheckedBatch {
 //   INVALID_REQUEST        empty, too many batches, or a batch that sets what only the broker may set
 //   CORRUPT_BATCH          frame, lengths, magic, CRC, counts or records do not hold together
 //   UNSUPPORTED_CODEC      codec 5 to 7
-//   RECORD_TOO_LARGE       over `message_bytes_max`; a batch of one record is measured by key, value and headers
+//   RECORD_TOO_LARGE       a batch over `batch_bytes_max`
 //   INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE
 // The message names the batch if there are several, what is wrong and the limit.
-api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t message_bytes_max,
+api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t batch_bytes_max,
                                                     const ProducerStateManager& producers);
 
 // Stamps one batch in place; `append_time_ms` also rewrites time and CRC.

@@ -56,16 +56,16 @@ std::optional<Offset> segment_base(std::string_view file_name) {
 
 }  // namespace
 
-PartitionMeta partition_meta_of(const TopicInfo& topic, PartitionId partition, const PartitionImage& state) {
+PartitionMeta partition_meta_of(const TopicImage& topic, PartitionId partition) {
   return {.topic_id = topic.id,
           .topic = topic.name,
           .partition = partition,
-          .partition_count = topic.partition_count,
-          .replicas = state.replicas,
+          .partition_count = static_cast<int32_t>(topic.partitions.size()),
+          .replicas = topic.partitions[static_cast<size_t>(partition.value())].replicas,
           .settings = topic.configs};
 }
 
-LogConfig log_config_of(const TopicInfo& topic) {
+LogConfig log_config_of(const TopicImage& topic) {
   const TopicSettings& settings = topic.settings;
   LogConfig config;
   config.segment_bytes = static_cast<uint64_t>(settings.segment_bytes);
@@ -85,17 +85,18 @@ Partition::Partition(Env& env, TopicPartition id, BrokerId self, std::unique_ptr
 
 std::string Partition::name() const { return topic_->name + "/" + text(id_.partition); }
 
-void Partition::apply(std::shared_ptr<const TopicInfo> topic, const PartitionImage& state) {
-  const bool topic_changed = topic_ != topic;
-  const bool meta_changed = topic_ && log_ && topic_changed &&
-                            (topic_->configs != topic->configs || topic_->partition_count != topic->partition_count);
-  topic_ = std::move(topic);
-  if (topic_changed && log_) log_->set_config(log_config_of(*topic_));
-  if (meta_changed) {
-    if (Status written = log_->set_meta(partition_meta_of(*topic_, id_.partition, state)); !written.ok()) {
-      env_.log().warning(name(), ": partition.meta keeps old settings: ", written.to_string());
+void Partition::apply(std::shared_ptr<const TopicImage> topic) {
+  const std::shared_ptr<const TopicImage> before = std::exchange(topic_, std::move(topic));
+  if (log_ && before != topic_) {
+    log_->set_config(log_config_of(*topic_));
+    PartitionMeta meta = partition_meta_of(*topic_, id_.partition);
+    if (before && partition_meta_of(*before, id_.partition) != meta) {
+      if (Status written = log_->set_meta(std::move(meta)); !written.ok()) {
+        env_.log().warning(name(), ": partition.meta keeps old settings: ", written.to_string());
+      }
     }
   }
+  const PartitionImage& state = topic_->partitions[static_cast<size_t>(id_.partition.value())];
   if (state.leader == self_ && log_) {
     become_leader(state);
   } else {
@@ -190,9 +191,12 @@ std::optional<Error> Partition::refuse_append(api::Acks acks) const {
   return std::nullopt;
 }
 
-api::Answer<Appended> Partition::append_as_leader(Bytes& batches) {
+api::Answer<Appended> Partition::append_as_leader(AppendRequest& request) {
   CHECK(role_ == Role::kLeader && log_ && !log_->failed());
-  auto accepted = check_append(batches.view(), topic_->settings.max_message_bytes, log_->producers());
+  Bytes& batches = request.batches;
+  const bool sized_here = request.internal || request.built_from_records;
+  const int64_t batch_bytes_max = sized_here ? LogConfig().batch_bytes_max : topic_->settings.max_message_bytes;
+  auto accepted = check_append(batches.view(), batch_bytes_max, log_->producers());
   if (!accepted.ok()) return std::move(accepted.error());
   const std::vector<CheckedBatch>& checked = accepted.value();
 
@@ -329,7 +333,12 @@ uint64_t Partition::readable_bytes(const ReadRequest& request, uint32_t bytes_en
   if (asked >= limit) return 0;
   if (bytes_enough <= 1) return 1;
   auto slice = log_->read(asked, bytes_enough, limit);
-  return slice.ok() ? slice->slice.length : bytes_enough;  // an error is something to tell as well
+  if (!slice.ok()) return bytes_enough;  // an error is something to tell as well
+  if (slice->slice.length < bytes_enough) return slice->slice.length;
+  // The slice may hold batches past the limit or half a batch. Counting those would wake a reader who then finds less
+  // than he asked for, and waits again, in a circle.
+  auto run = read_slice(*slice);
+  return run.ok() ? run->bytes.size() : bytes_enough;
 }
 
 api::Answer<PartitionEnds> Partition::ends() const {

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,26 +15,14 @@
 
 #include "broker/api/requests.h"
 #include "broker/metadata/metadata_image.h"
-#include "broker/metadata/topic_settings.h"
 #include "broker/replica/replica_manager.h"
 #include "storage/env/env.h"
 #include "storage/log/log.h"
 
 namespace trilog {
 
-// What the partitions of a topic share.
-struct TopicInfo {
-  TopicId id;
-  std::string name;
-  bool internal = false;  // exempt from retention
-  api::Durability durability = api::Durability::kSynced;
-  int32_t partition_count = 0;
-  std::map<std::string, std::string> configs;  // as set on the topic
-  TopicSettings settings;                      // what is in force
-};
-
-LogConfig log_config_of(const TopicInfo& topic);
-PartitionMeta partition_meta_of(const TopicInfo& topic, PartitionId partition, const PartitionImage& state);
+LogConfig log_config_of(const TopicImage& topic);
+PartitionMeta partition_meta_of(const TopicImage& topic, PartitionId partition);
 
 // What came of an append.
 struct Appended {
@@ -55,13 +42,11 @@ class Partition {
 
   // The next state of the partition and its topic: becomes leader or follower, changes settings. Blocking when the
   // topic's settings changed (partition.meta).
-  void apply(std::shared_ptr<const TopicInfo> topic, const PartitionImage& state);
+  void apply(std::shared_ptr<const TopicImage> topic);
   // The topic is gone. Everything is answered as "no longer leader" from now on.
   void retire();
 
   const TopicPartition& id() const { return id_; }
-  const TopicInfo& topic() const { return *topic_; }
-  const PartitionImage& state() const { return state_; }
   std::string name() const;  // "orders/0"
   bool is_leader() const { return role_ == Role::kLeader; }
   bool synced() const { return topic_->durability == api::Durability::kSynced; }
@@ -88,7 +73,7 @@ class Partition {
   std::optional<api::Error> refuse_append(api::Acks acks) const;
   // Checks, stamps in place and appends. Call only if not refused. Whole-request errors come as the Error: then nothing
   // was appended.
-  api::Answer<Appended> append_as_leader(Bytes& batches);
+  api::Answer<Appended> append_as_leader(AppendRequest& request);
   // Re-evaluates the high watermark (R4, R6); true if it rose.
   bool advance_high_watermark();
 
@@ -127,7 +112,7 @@ class Partition {
   const BrokerId self_;
   std::unique_ptr<Log> log_;
   Status offline_;
-  std::shared_ptr<const TopicInfo> topic_;
+  std::shared_ptr<const TopicImage> topic_;
   PartitionImage state_;
   Role role_ = Role::kFollower;
   bool retired_ = false;

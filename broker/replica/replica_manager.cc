@@ -80,9 +80,8 @@ struct ReplicaManager::Impl {
   }
 
   Error absent(const TopicPartition& id) const;
-  void apply_topic(const TopicImage& topic);
-  std::unique_ptr<Partition> open_partition(const TopicPartition& id, const TopicInfo& topic,
-                                            const PartitionImage& state);
+  void apply_topic(const std::shared_ptr<const TopicImage>& topic);
+  std::unique_ptr<Partition> open_partition(const TopicPartition& id, const TopicImage& topic);
   void remove_topic(const TopicId& id);
   void remove_partition(Partition& partition);
   void positions_moved(Partition& partition);
@@ -99,37 +98,26 @@ struct ReplicaManager::Impl {
 
 // --- following the image -------------------------------------------------------------------------------------------
 
-void ReplicaManager::Impl::apply_topic(const TopicImage& topic) {
-  auto info = std::make_shared<TopicInfo>();
-  info->id = topic.id;
-  info->name = topic.name;
-  info->internal = topic.internal;
-  info->durability = topic.durability;
-  info->partition_count = static_cast<int32_t>(topic.partitions.size());
-  info->configs = topic.configs;
-  const auto replicas = topic.partitions.empty() ? 1 : static_cast<int32_t>(topic.partitions.front().replicas.size());
-  info->settings = resolve_topic_settings(topic.configs, topic.durability, replicas);
-
-  for (size_t i = 0; i < topic.partitions.size(); ++i) {
-    const PartitionImage& state = topic.partitions[i];
-    const TopicPartition id{topic.id, PartitionId(static_cast<int32_t>(i))};
+void ReplicaManager::Impl::apply_topic(const std::shared_ptr<const TopicImage>& topic) {
+  for (size_t i = 0; i < topic->partitions.size(); ++i) {
+    const TopicPartition id{topic->id, PartitionId(static_cast<int32_t>(i))};
     if (owns && !owns(id)) continue;
     Partition* partition = find(id);
-    if (partition == nullptr) {
-      const bool ours = std::find(state.replicas.begin(), state.replicas.end(), options.self) != state.replicas.end();
-      if (!ours) continue;
-      partition = partitions.emplace(id, open_partition(id, *info, state)).first->second.get();
+    const bool is_new = partition == nullptr;
+    if (is_new) {
+      const std::vector<BrokerId>& replicas = topic->partitions[i].replicas;
+      if (std::find(replicas.begin(), replicas.end(), options.self) == replicas.end()) continue;
+      partition = partitions.emplace(id, open_partition(id, *topic)).first->second.get();
     }
-    partition->apply(info, state);
+    partition->apply(topic);
     positions_moved(*partition);
     purgatory.recheck(id);
-    if (partition->log() != nullptr && partition->log()->recovery().scanned) marks.touched(*partition);
+    if (is_new && partition->log() != nullptr && partition->log()->recovery().scanned) marks.touched(*partition);
   }
 }
 
-std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicPartition& id, const TopicInfo& topic,
-                                                                const PartitionImage& state) {
-  auto opened = logs.open(partition_meta_of(topic, id.partition, state), log_config_of(topic));
+std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicPartition& id, const TopicImage& topic) {
+  auto opened = logs.open(partition_meta_of(topic, id.partition), log_config_of(topic));
   const std::string name = topic.name + "/" + std::to_string(id.partition.value());
   if (!opened.ok()) {
     env.log().error(name, " is out of service: its log cannot be opened: ", opened.status().to_string());
@@ -258,12 +246,12 @@ std::optional<Error> ReplicaManager::Impl::refuse_append(const AppendRequest& re
 }
 
 api::Answer<Appended> ReplicaManager::Impl::append_now(Partition& partition, AppendRequest& request) {
-  auto appended = partition.append_as_leader(request.batches);
+  auto appended = partition.append_as_leader(request);
   if (!appended.ok() || !appended->disk_full) return appended;
   disk.note_disk_full();
   // S8: the broker's own records may use the ballast. They fail as a whole, so all of them can be tried again.
   if (request.internal && !partition.failed() && disk.release_reserve()) {
-    return partition.append_as_leader(request.batches);
+    return partition.append_as_leader(request);
   }
   return appended;
 }
@@ -429,12 +417,13 @@ void ReplicaManager::apply(const ImagePtr& image, const MetadataDelta* delta) {
   impl_->image = image;
   if (impl_->stopping) return;
   if (delta == nullptr) {
-    for (const auto& [name, topic] : image->topics()) impl_->apply_topic(*topic);
+    for (const auto& [name, topic] : image->topics()) impl_->apply_topic(topic);
     return;
   }
   for (const auto& [id, topic] : delta->removed_topics()) impl_->remove_topic(id);
   for (const TopicId& id : delta->changed_topics()) {
-    if (const TopicImage* topic = image->find_topic(id)) impl_->apply_topic(*topic);
+    const TopicImage* topic = image->find_topic(id);
+    if (topic != nullptr) impl_->apply_topic(image->topics().find(topic->name)->second);
   }
 }
 
