@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs the yardsticks and the small benchmarks one after another: bench/run.sh [BUILD=build/release] [DIRECTORY=.]
+# DIRECTORY says on which disk the bytes go. README.md beside this file tells how to read the figures.
+set -euo pipefail
+build=$(readlink -f "${1:-build/release}")
+directory=${2:-.}
+
+title() { printf '\n%s\n' "$*"; }
+
+title "machine: $(nproc) processors, load $(cut -d' ' -f1-3 /proc/loadavg), $(df --output=fstype "$directory" | tail -n 1) in $directory"
+title "limit: copy over TCP, checksum, write (1 MiB batches, then 16 KiB)"
+"$build/copy_limit" --directory "$directory"
+"$build/copy_limit" --directory "$directory" --batch-kb 16 --window 64 --total-mb 256
+title "limit: the same, acknowledged after a group-committed sync"
+"$build/copy_limit" --directory "$directory" --sync
+"$build/copy_limit" --directory "$directory" --sync --batch-kb 16 --window 64 --total-mb 256
+title "limit: bare gRPC"
+"$build/grpc_limit" --directory "$directory"
+"$build/grpc_limit" --directory "$directory" --sync --total-mb 512
+title "storage"
+"$build/storage_bench" --benchmark_min_time=0.2
