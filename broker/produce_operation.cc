@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "broker/broker_impl.h"
+#include "storage/base/murmur2.h"
 #include "storage/record/record_batch_builder.h"
 
 namespace trilog {
@@ -256,25 +257,7 @@ void BrokerImpl::produce(api::ProduceRequest request, Done<api::ProduceResult> d
 }
 
 PartitionId partition_for_key(ByteView key, int32_t partition_count) {
-  // Murmur2 by Austin Appleby (public domain) with the seed of Kafka's Java client.
-  constexpr uint32_t kMultiplier = 0x5bd1e995;
-  uint32_t hash = 0x9747b28c ^ static_cast<uint32_t>(key.size());
-  auto byte = [&](size_t i) { return static_cast<uint32_t>(key[i]); };
-  size_t i = 0;
-  for (; i + 4 <= key.size(); i += 4) {
-    uint32_t word = byte(i) | byte(i + 1) << 8 | byte(i + 2) << 16 | byte(i + 3) << 24;
-    word *= kMultiplier;
-    word ^= word >> 24;
-    hash = (hash * kMultiplier) ^ (word * kMultiplier);
-  }
-  size_t rest = key.size() - i;
-  if (rest >= 3) hash ^= byte(i + 2) << 16;
-  if (rest >= 2) hash ^= byte(i + 1) << 8;
-  if (rest >= 1) hash = (hash ^ byte(i)) * kMultiplier;
-  hash ^= hash >> 13;
-  hash *= kMultiplier;
-  hash ^= hash >> 15;
-  return PartitionId(static_cast<int32_t>((hash & 0x7fffffff) % static_cast<uint32_t>(partition_count)));
+  return PartitionId(partition_index_for_key(key, partition_count));
 }
 
 }  // namespace trilog

@@ -226,21 +226,22 @@ struct ProducerOptions {
   size_t buffer_bytes = 32 << 20;        // send() blocks while more is waiting or on its way
   int64_t delivery_timeout_ms = 30'000;  // then a record fails: NOT_WRITTEN if never sent, else unknown
   int32_t in_flight_per_partition = 5;
+  // After a definite refusal in a partition: false fails all that was sent after it for that partition
+  // (PREVIOUS_FAILED, nothing written), so that order has no hole; true leaves out the refused record and goes on.
+  bool skip_refused = false;
 };
 
 // Batches records per partition and pipelines batches over one stream. What is safe to repeat is repeated, in order.
-// After a definite refusal in a partition, what was sent after it for that partition fails too (PREVIOUS_FAILED) unless
-// `continue_after_refusal()` was called.
 class Producer {
  public:
   using Callback = std::function<void(const Delivery&)>;
   Producer(Client& client, ProducerOptions options);
   ~Producer();  // abandons what was not flushed; their callbacks run with an error
-  // `done` runs once, on the producer's thread. Blocks while the buffer is full.
+  // `done` runs once, on a thread of the producer, or inside this call for a record that cannot be sent or that creates
+  // its topic. Blocks while the buffer is full.
   void send(const std::string& topic, Record record, Callback done);
   // Sends everything now and waits until all callbacks ran.
   void flush();
-  void continue_after_refusal();
 
   struct Impl;
 
