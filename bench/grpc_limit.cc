@@ -59,7 +59,6 @@ class Store {
     if (!message.Dump(&slices).ok()) die("message");
     uint32_t crc = 0;
     for (const grpc::Slice& slice : slices) crc = crc32c(bytes_of(slice), crc);
-    uint64_t count;
     {
       std::lock_guard lock(mutex_);
       checksums_ ^= crc;  // so that nobody can leave the computation out
@@ -67,14 +66,14 @@ class Store {
         write_at(file_.fd(), bytes_of(slice), position_);
         position_ += slice.size();
       }
-      count = ++count_;
-      if (sync_) waiting_.push_back(std::move(done));
+      ++count_;
+      if (sync_) {
+        waiting_.push_back(std::move(done));
+        sync_->written(count_);
+        return;
+      }
     }
-    if (sync_) {
-      sync_->written(count);
-    } else {
-      done();
-    }
+    done();
   }
 
  private:
@@ -343,8 +342,12 @@ void measure(const LimitOptions& options, int port) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  grpc::GenericStub stub(
+  // The channel is never destroyed: a finished call may still hold it for a moment on gRPC's own callback thread, and
+  // in gRPC 1.51 that thread crashes when the last channel of the process goes away on it, because it then joins
+  // itself.
+  static const auto* const channel = new std::shared_ptr<grpc::Channel>(
       grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(), arguments));
+  grpc::GenericStub stub(*channel);
   const Bytes batch = make_limit_batch(options);
   const ByteBuffer batch_message = message_of(batch, false);
   const uint64_t batches = std::max<uint64_t>(1, options.total_bytes / batch.size());

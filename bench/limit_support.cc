@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "storage/record/record_batch_builder.h"
@@ -22,41 +23,34 @@ void die(const char* what) {
 
 LimitOptions parse_options(int argc, char** argv, const char* program) {
   LimitOptions options;
-  auto usage = [&] {
-    std::fprintf(
-        stderr,
-        "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] [--rounds N] "
-        "[--seconds S] [--sync] [--json]\n",
-        program);
-    std::exit(2);
+  const std::map<std::string, std::function<void(double)>> numbers = {
+      {"--total-mb", [&](double value) { options.total_bytes = static_cast<size_t>(value * 1048576); }},
+      {"--batch-kb", [&](double value) { options.batch_bytes = static_cast<size_t>(value * 1024); }},
+      {"--record-bytes", [&](double value) { options.record_bytes = static_cast<size_t>(value); }},
+      {"--window", [&](double value) { options.window = static_cast<int>(value); }},
+      {"--rounds", [&](double value) { options.rounds = static_cast<int>(value); }},
+      {"--seconds", [&](double value) { options.seconds = value; }},
   };
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--sync" || name == "--json") {
-      (name == "--sync" ? options.sync : options.json) = true;
-      continue;
-    }
-    if (i + 1 == argc) usage();
-    const char* value = argv[++i];
-    const double number = std::atof(value);
-    if (name == "--directory") {
+    const auto number = numbers.find(name);
+    const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
+    if (name == "--sync") {
+      options.sync = true;
+    } else if (name == "--json") {
+      options.json = true;
+    } else if (name == "--directory" && value != nullptr) {
       options.directory = value;
-    } else if (number <= 0) {
-      usage();
-    } else if (name == "--total-mb") {
-      options.total_bytes = static_cast<size_t>(number * 1048576);
-    } else if (name == "--batch-kb") {
-      options.batch_bytes = static_cast<size_t>(number * 1024);
-    } else if (name == "--record-bytes") {
-      options.record_bytes = static_cast<size_t>(number);
-    } else if (name == "--window") {
-      options.window = static_cast<int>(number);
-    } else if (name == "--rounds") {
-      options.rounds = static_cast<int>(number);
-    } else if (name == "--seconds") {
-      options.seconds = number;
+      ++i;
+    } else if (number != numbers.end() && value != nullptr && std::atof(value) > 0) {
+      number->second(std::atof(value));
+      ++i;
     } else {
-      usage();
+      std::fprintf(stderr,
+                   "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] "
+                   "[--rounds N] [--seconds S] [--sync] [--json]\n",
+                   program);
+      std::exit(2);
     }
   }
   return options;

@@ -78,10 +78,9 @@ inline Bytes make_batch(const std::vector<TestRecord>& records, const TestBatchO
 
 // `count` records without keys whose values are `value_size` bytes; the same arguments give the same bytes.
 inline Bytes make_filled_batch(int32_t count, size_t value_size, const TestBatchOptions& options = {}) {
-  std::vector<TestRecord> records;
-  for (int32_t i = 0; i < count; ++i) {
-    records.push_back({std::nullopt, std::string(value_size, static_cast<char>('a' + i % 26))});
-  }
+  std::vector<TestRecord> records(static_cast<size_t>(count));
+  for (size_t i = 0; i < records.size(); ++i)
+    records[i].value = std::string(value_size, static_cast<char>('a' + i % 26));
   return make_batch(records, options);
 }
 
