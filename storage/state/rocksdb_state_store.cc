@@ -3,6 +3,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -11,8 +12,12 @@
 #include <cstdarg>
 #include <cstdio>
 #include <filesystem>
+#include <mutex>
 #include <system_error>
 #include <utility>
+
+#include "storage/env/posix_file_system.h"
+#include "storage/state/manifest_guard.h"
 
 namespace trilog {
 namespace {
@@ -94,6 +99,36 @@ rocksdb::Options make_options(const std::shared_ptr<rocksdb::Logger>& log,
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
+
+// Called from RocksDB's threads, with none of its locks held.
+class Listener : public rocksdb::EventListener {
+ public:
+  explicit Listener(const std::string& directory) : guard_(*files_, directory) {}
+
+  void OnFlushCompleted(rocksdb::DB* db, const rocksdb::FlushJobInfo&) override { note_manifest(*db); }
+  void OnCompactionCompleted(rocksdb::DB* db, const rocksdb::CompactionJobInfo&) override { note_manifest(*db); }
+  // Recovery from a full disk would be a thread of its own that looks every five seconds, and Resume() would be refused
+  // meanwhile. Here the next write tries.
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status, bool* auto_recovery) override {
+    *auto_recovery = false;
+  }
+
+  Status check_manifest() { return guard_.check(); }
+  void note_manifest(rocksdb::DB& db) {
+    std::lock_guard lock(mutex_);
+    std::vector<std::string> names;
+    uint64_t size = 0;
+    if (!db.GetLiveFiles(names, &size, /*flush_memtable=*/false).ok()) return;
+    for (std::string_view name : names) {
+      if (name.starts_with("/MANIFEST-")) guard_.note(name.substr(1), size);
+    }
+  }
+
+ private:
+  const std::unique_ptr<FileSystem> files_ = make_blocking_posix_file_system();
+  std::mutex mutex_;
+  ManifestGuard guard_;
+};
 
 class RocksDbStateStore : public StateStore {
  public:
@@ -200,9 +235,14 @@ class RocksDbStateStoreProvider : public StateStoreProvider {
   Result<std::unique_ptr<StateStore>> open(std::string_view directory) override {
     std::string path(directory);
     if (block_cache_ == nullptr) block_cache_ = rocksdb::NewLRUCache(kBlockCacheBytes, /*num_shard_bits=*/0);
+    auto listener = std::make_shared<Listener>(path);
+    TRY(listener->check_manifest());
+    rocksdb::Options options = make_options(log_, block_cache_);
+    options.listeners.push_back(listener);
     rocksdb::DB* db = nullptr;
-    TRY(from_rocksdb(rocksdb::DB::Open(make_options(log_, block_cache_), path, &db), "open", path));
+    TRY(from_rocksdb(rocksdb::DB::Open(options, path, &db), "open", path));
     std::unique_ptr<rocksdb::DB> owned(db);
+    listener->note_manifest(*db);
     // Without threads of high priority, flushes run on the one low-priority thread that compactions use as well.
     rocksdb::Env::Default()->SetBackgroundThreads(0, rocksdb::Env::HIGH);
     return std::unique_ptr<StateStore>(std::make_unique<RocksDbStateStore>(std::move(owned), std::move(path)));
