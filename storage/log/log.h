@@ -101,6 +101,11 @@ class Log {
   // Blocking. Only for followers and recovery: never below the high watermark (R15), which the caller checks.
   Status truncate_to(Offset end);
 
+  // Forgets all records; the log is empty and goes on at `start` (>= log_start). The mark with that start must have
+  // been persisted before, as both its log_start and its durable_end: a crash in between is then finished at the next
+  // open. Blocking. For a follower that is behind its leader's log start.
+  Status restart_at(Offset start);
+
   // Records below `offset` (log_start..log_end) may go: whole segments below it are removed at the next retention run.
   // Durable once the marks file has been written with the new log_start.
   void advance_start(Offset offset);

@@ -115,6 +115,13 @@ Status Segment::truncate(uint64_t position, Offset end) {
   return ok_status();
 }
 
+Status Segment::cut_tail(uint64_t position) {
+  TRY(file_->truncate(position));
+  size_ = position;
+  synced_bytes_ = std::min(synced_bytes_, position);
+  return ok_status();
+}
+
 void Segment::restart_cover(uint64_t position, Offset offset) {
   cover_position_ = position;
   cover_offset_ = offset;
@@ -169,12 +176,12 @@ Status Segment::walk(uint64_t position, Offset offset, const std::function<void(
       if (!found.has_value()) return ok_status();
       position = found->position;
       expected.offset = found->offset;
-      expected.epoch_min = kNoLeaderEpoch;
       continue;
     }
     visit(position, *header);
     position += header->size;
     expected.step(*header);
+    expected.epoch_min = kNoLeaderEpoch;  // a flipped bit in one epoch must not condemn the batches behind it
   }
   if (expected.offset < end_) TRY(skip_damage(position, expected.offset, "the file ends too early"));
   return ok_status();
@@ -252,6 +259,7 @@ Result<LocatedBatch> Segment::locate_from(IndexEntry from, Offset offset, bool* 
       if (offset < header->next_offset()) return LocatedBatch{position, *header};
       position += header->size;
       expected.step(*header);
+      expected.epoch_min = kNoLeaderEpoch;
       continue;
     }
     if (index_is_wrong != nullptr) {

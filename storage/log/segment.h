@@ -61,6 +61,8 @@ class Segment {
   bool broken() const { return broken_; }
   // Cuts the file to `position`, where a batch ends and `end` is the next offset. Not durable.
   Status truncate(uint64_t position, Offset end);
+  // Recovery: the same, but what was scanned before `position` stays indexed.
+  Status cut_tail(uint64_t position);
   void seal() { sealed_ = true; }
   void unseal() { sealed_ = false; }
   // A sealed segment whose file turned out to end elsewhere than where the next one begins, or an active one whose end

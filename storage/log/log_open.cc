@@ -1,0 +1,225 @@
+// Opening a log: after a clean stop the mark is believed and one file is opened; otherwise recovery decides what to
+// keep, and epochs and producer state are brought in line with it.
+#include <algorithm>
+#include <utility>
+
+#include "storage/log/log_impl.h"
+#include "storage/log/log_recovery.h"
+
+namespace trilog {
+
+Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
+  LogListing listing = TRY(list_log(files, log.directory_));
+  LogMark mark = known_mark.value_or(LogMark{});
+  log.log_start_ = mark.log_start;
+  for (Offset base : listing.orphans) remove_derived_files(files, log.directory_, base);
+  snapshots.set_known(listing.snapshots);
+  make_segments(listing);
+  bool trusted = segments.empty() ? clean : clean && known_mark.has_value() && TRY(trust(mark));
+  load_epochs(listing, !trusted);
+  if (segments.empty()) {
+    log.log_end_ = log.log_start_;
+    log.recovery_.scanned = !clean;
+  } else if (!trusted) {
+    if (!known_mark.has_value()) log.log_start_ = mark.log_start = segments.front()->base();
+    TRY(recover(mark));
+  }
+  log.recovery_.lost_below_mark |= mark.durable_end > log.log_end_;
+  if (log.log_end_ < log.log_start_) TRY(drop_all_segments());
+
+  created = !segments.empty();
+  if (created && segments.front()->base() > log.log_start_) {
+    // Retention removes the oldest files before the mark says so; after a clean stop the mark is exact.
+    if (trusted) {
+      note_damage({log.log_start_, segments.front()->base(), log.directory_, 0, "the first file is missing"});
+    } else {
+      env.log().info(log.directory_, " begins at ", segments.front()->base(), ", behind its mark");
+      log.log_start_ = segments.front()->base();
+    }
+  }
+  bool epochs_are_old = context.epochs == nullptr || listing.has_epochs_temporary;
+  if (context.epochs == nullptr) TRY(rebuild_epochs());
+  log.epochs_.truncate_from_end(log.log_end_);
+  log.epochs_.truncate_from_start(log.log_start_);
+  log.durable_end_ = log.log_end_;
+  if (created) {
+    durable_segment = active().base();
+    durable_position = active().known_size();
+    if (epochs_are_old) TRY(rewrite_epochs_now());
+    if (!trusted) TRY(keep_meta(listing));
+  }
+  TRY(restore_producers());
+  if (roll_next && roll().ok()) {
+    durable_segment = active().base();
+    durable_position = 0;
+  } else if (roll_next) {
+    durable_segment = Offset(-1);  // so that the next start looks at the file again
+  }
+  return ok_status();
+}
+
+void Log::Impl::make_segments(const LogListing& listing) {
+  for (size_t i = 0; i < listing.segments.size(); ++i) {
+    bool last = i + 1 == listing.segments.size();
+    // The last one's end is found below. Until then it may reach anywhere.
+    Offset end = last ? Offset(INT64_MAX) : listing.segments[i + 1];
+    segments.push_back(std::make_unique<Segment>(context, listing.segments[i], end, !last));
+  }
+}
+
+// After a clean stop: the mark is exact, so the last file must end where it says. Otherwise something happened since.
+Result<bool> Log::Impl::trust(const LogMark& mark) {
+  Segment& last = active();
+  TRY(last.open_for_writing());
+  if (mark.segment != last.base() || mark.position != last.known_size() || mark.durable_end < last.base()) {
+    env.log().warning(last.path(), " is not as it was left at the clean stop; recovering");
+    return false;
+  }
+  last.set_end(mark.durable_end);
+  log.log_end_ = mark.durable_end;
+  return true;
+}
+
+// Leaves context.epochs null if there is nothing to go by. A temporary file is newer than leader-epochs: it was written
+// before the first batch of its epoch, and its name may not have been changed yet.
+void Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries) {
+  auto read = [this](const std::string& name) -> std::optional<LeaderEpochCache> {
+    auto bytes = files.read_file(join_path(log.directory_, name));
+    if (!bytes.ok()) return std::nullopt;
+    auto cache = LeaderEpochCache::decode(*bytes);
+    if (!cache.ok()) return std::nullopt;
+    return std::move(*cache);
+  };
+  if (segments.empty()) {
+    context.epochs = &log.epochs_;
+    return;
+  }
+  std::optional<LeaderEpochCache> best;
+  if (listing.has_epochs) best = read(std::string(kEpochsFile));
+  epochs_file_exists = listing.has_epochs;
+  for (unsigned which = 0; use_temporaries && listing.has_epochs_temporary && which < 2; ++which) {
+    auto newer = read(epochs_temporary(which));
+    if (!newer.has_value() || !newer->latest().has_value()) continue;
+    if (!best.has_value() || !best->latest().has_value() || newer->latest()->epoch > best->latest()->epoch) {
+      best = std::move(newer);
+    }
+  }
+  if (!best.has_value()) {
+    if (listing.has_epochs) env.log().warning("the leader epochs of ", log.directory_, " cannot be read");
+    return;
+  }
+  log.epochs_ = std::move(*best);
+  context.epochs = &log.epochs_;
+}
+
+Status Log::Impl::recover(const LogMark& mark) {
+  RecoveredLog recovered = TRY(recover_log(context, segments, mark));
+  log.log_end_ = recovered.end;
+  log.recovery_ = recovered.report;
+  roll_next = recovered.needs_new_segment;
+  return ok_status();
+}
+
+// What there is lies wholly below log_start: it was to be removed, and its offsets must not be given again.
+Status Log::Impl::drop_all_segments() {
+  while (!segments.empty()) {
+    remove_derived_files(files, log.directory_, active().base());
+    TRY(files.remove_file(active().path()));
+    TRY(files.sync_directory_now(log.directory_));
+    segments.pop_back();
+  }
+  log.damaged_.clear();
+  log.log_end_ = log.log_start_;
+  roll_next = false;
+  return ok_status();
+}
+
+// Reads all headers. An epoch that a single batch has, and that those behind it do not keep up, is a flipped bit.
+Status Log::Impl::rebuild_epochs() {
+  size_t batches_of_latest = 0;
+  LeaderEpochCache& cache = log.epochs_;
+  cache.clear();
+  auto visit = [&](uint64_t, const BatchHeader& header) {
+    auto latest = cache.latest();
+    if (latest.has_value() && header.leader_epoch < latest->epoch && batches_of_latest == 1) {
+      cache.truncate_from_end(latest->start);
+      batches_of_latest = 2;  // of the epoch before; how many does not matter
+      latest = cache.latest();
+    }
+    if (!latest.has_value() || header.leader_epoch > latest->epoch) {
+      cache.assign(header.leader_epoch, header.base_offset);
+      batches_of_latest = 0;
+    }
+    if (header.leader_epoch == cache.latest().value_or(EpochEntry{}).epoch) ++batches_of_latest;
+  };
+  for (const auto& segment : segments) {
+    TRY(segment->visit_headers(visit));
+    if (segment->sealed() && !segment->dirty()) segment->release();
+  }
+  context.epochs = &cache;
+  return ok_status();
+}
+
+Status Log::Impl::restore_producers() {
+  auto from = snapshots.load(log.log_end_, log.producers_);
+  if (segments.empty() || (from.has_value() && from->offset == log.log_end_)) return ok_status();
+  return replay_producers(from.value_or(ReplayStart{segments.front()->base()}));
+}
+
+Status Log::Impl::replay_producers(const ReplayStart& from) {
+  Offset offset = std::max(from.offset, segments.front()->base());
+  Segment* first = find(offset);
+  uint64_t position = 0;
+  if (first->base() == from.segment && from.offset == offset && from.position <= TRY(first->size())) {
+    position = from.position;
+  } else {
+    offset = first->base();
+  }
+  int64_t now_ms = env.clock().wall_ms();
+  BatchVisitor record = [&](uint64_t, const RecordBatch& batch) {
+    if (batch.base_offset() >= from.offset) log.producers_.record(batch, now_ms);
+  };
+  uint64_t bytes = 0;
+  for (const auto& segment : segments) {
+    if (segment->end() <= offset || segment->base() < first->base()) continue;
+    TRY(segment->ensure_open());
+    uint64_t size = TRY(segment->size());
+    SearchBounds bounds{offset, segment->end(), context.epochs, log.config_.batch_bytes_max};
+    while (position < size) {
+      BatchExpectation expected{std::max(offset, segment->base()), context.epochs, kNoLeaderEpoch,
+                                log.config_.batch_bytes_max};
+      ScanResult stopped = TRY(scan_batches(*segment->file(), position, size, expected, &record));
+      bytes += stopped.bytes_read;
+      bounds.least = stopped.offset + 1;
+      if (stopped.stop == ScanStop::kEnd) break;
+      auto next = TRY(find_batch(*segment->file(), stopped.position + 1, size, bounds)).found;
+      if (!next.has_value()) break;
+      position = next->position;
+      offset = next->offset;
+    }
+    position = 0;
+    offset = segment->end();
+    touch(*segment);
+  }
+  if (bytes < kSnapshotIntervalBytes) return ok_status();
+  snapshot_due = true;
+  write_due_files();
+  return ok_status();
+}
+
+// After a crash partition.meta may be torn, if it was being written for the first time.
+Status Log::Impl::keep_meta(const LogListing& listing) {
+  if (listing.has_meta) {
+    auto bytes = files.read_file(join_path(log.directory_, kMetaFile));
+    if (bytes.ok()) {
+      auto meta = decode_partition_meta(*bytes);
+      if (meta.ok() && *meta == log.meta_) return ok_status();
+    }
+  }
+  Status written = files.replace_file(join_path(log.directory_, kMetaFile), encode_partition_meta(log.meta_));
+  if (written.ok() || written.code() != Errc::kDiskFull) return written;
+  env.log().warning("cannot write ", log.directory_, "/", kMetaFile, ": ", written.to_string());
+  return ok_status();
+}
+
+}  // namespace trilog
