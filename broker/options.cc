@@ -118,35 +118,6 @@ Result<HostPort> parse_host_port(std::string_view name, std::string_view text) {
   return HostPort{std::string(text.substr(0, colon)), static_cast<int32_t>(port)};
 }
 
-// Splits "12.5KiB"-like text into its digits and its unit.
-struct Quantity {
-  uint64_t number = 0;
-  std::string_view unit;
-};
-std::optional<Quantity> parse_quantity(std::string_view text) {
-  Quantity quantity;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), quantity.number);
-  if (error != std::errc() || end == text.data()) return std::nullopt;
-  quantity.unit = text.substr(static_cast<size_t>(end - text.data()));
-  return quantity;
-}
-
-struct Unit {
-  std::string_view name;
-  uint64_t factor;
-};
-
-std::optional<uint64_t> scaled(std::string_view text, std::span<const Unit> units) {
-  std::optional<Quantity> quantity = parse_quantity(text);
-  if (!quantity) return std::nullopt;
-  for (const Unit& unit : units) {
-    if (unit.name != quantity->unit) continue;
-    if (quantity->number > static_cast<uint64_t>(INT64_MAX) / unit.factor) return std::nullopt;
-    return quantity->number * unit.factor;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 std::span<const OptionInfo> option_infos() { return kInfos; }
@@ -202,40 +173,6 @@ Status check_options(const BrokerOptions& options) {
       return bad_option("peers", peer, "does not name this node, " + std::to_string(options.node_id));
   }
   return {};
-}
-
-Result<uint64_t> parse_size(std::string_view text) {
-  static constexpr Unit kUnits[] = {{"", 1},
-                                    {"B", 1},
-                                    {"KB", 1'000},
-                                    {"KiB", 1u << 10},
-                                    {"MB", 1'000'000},
-                                    {"MiB", 1u << 20},
-                                    {"GB", 1'000'000'000},
-                                    {"GiB", 1u << 30},
-                                    {"TB", 1'000'000'000'000},
-                                    {"TiB", 1ull << 40}};
-  std::optional<uint64_t> size = scaled(text, kUnits);
-  if (!size) {
-    return Status(Errc::kInvalidArgument,
-                  "'" + std::string(text.substr(0, 100)) + "' is not a size; write for example 64KiB, 10MB or 1GiB");
-  }
-  return *size;
-}
-
-Result<int64_t> parse_duration_ms(std::string_view text) {
-  static constexpr Unit kUnits[] = {{"ms", 1},       {"s", 1'000},     {"m", 60'000},
-                                    {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
-  std::optional<uint64_t> duration = scaled(text, kUnits);
-  if (!duration) {
-    return Status(Errc::kInvalidArgument, "'" + std::string(text.substr(0, 100)) +
-                                              "' is not a duration; write for example 500ms, 5s, 2h or 7d");
-  }
-  return static_cast<int64_t>(*duration);
-}
-
-std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known) {
-  return most_similar_name(name, std::vector<std::string>(known.begin(), known.end()));
 }
 
 }  // namespace trilog

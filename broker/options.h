@@ -14,6 +14,7 @@
 #include "broker/group/group_coordinator.h"
 #include "broker/replica/replica_manager.h"
 #include "storage/base/status.h"
+#include "storage/base/units.h"
 
 namespace trilog {
 
@@ -72,11 +73,5 @@ Status read_environment(BrokerOptions& options, const std::map<std::string, std:
 // Checks the whole: ranges, addresses, peers, and that a non-loopback address has its consent (interface: Loopback
 // needs nothing more).
 Status check_options(const BrokerOptions& options);
-
-// "64KiB", "1GiB", "10MB", "123" -> bytes; "500ms", "5s", "2h", "7d" -> ms. kInvalidArgument with an example.
-Result<uint64_t> parse_size(std::string_view text);
-Result<int64_t> parse_duration_ms(std::string_view text);
-// The known name nearest to `name` if it is near enough to be a slip, for "did you mean".
-std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known);
 
 }  // namespace trilog
