@@ -1,0 +1,103 @@
+// What a log must hold, without any of the log's own code: batches in a row, and what may be missing at the end.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "storage/base/bytes.h"
+#include "storage/base/ids.h"
+#include "storage/log/log.h"
+#include "storage/record/record_batch.h"
+
+namespace trilog::crash {
+
+struct ModelBatch {
+  Offset base;
+  Offset next;
+  LeaderEpoch epoch;
+  SharedBytes bytes;
+  std::vector<int64_t> timestamps;  // of its records
+  ProducerId producer = kNoProducerId;
+  ProducerEpoch producer_epoch{-1};
+  int32_t first_sequence = kNoSequence;
+  int32_t last_sequence = kNoSequence;
+};
+
+// From offset 0 on without a gap, also what retention has removed since.
+using Timeline = std::vector<ModelBatch>;
+
+inline Offset end_of(const Timeline& timeline) { return timeline.empty() ? Offset(0) : timeline.back().next; }
+
+// The number of batches that end at or below `end`, which must be a boundary.
+size_t batches_below(const Timeline& timeline, Offset end);
+
+struct LogExpectation {
+  enum class Presence {
+    kAbsent,
+    kPresent,
+    kRemoving,  // present, damaged by removal or absent; removing it again makes it absent
+  };
+  Presence presence = Presence::kPresent;
+  PartitionMeta meta;                       // who it is
+  std::vector<PartitionMeta> meta_allowed;  // what partition.meta may say once there is a record on disk
+  LogConfig config;
+  // What was appended, or is being appended. Any prefix may be found that reaches `acknowledged`.
+  std::shared_ptr<const Timeline> timeline = std::make_shared<Timeline>();
+  // Batches of appends that failed: their outcome is unknown (rule S8), so above `acknowledged` they may stand where
+  // the timeline has others.
+  std::shared_ptr<const Timeline> failed_appends = std::make_shared<Timeline>();
+  Offset acknowledged{0};
+  Offset start_least{0};
+  Offset start_most{0};
+  Offset high_watermark_least{0};
+  // A leader's epoch that began at this offset without a record yet; the cache may know it or not.
+  std::optional<EpochEntry> begun;
+};
+
+// Reads what an opened log holds and compares it with what it must hold. The log must be freshly recovered and idle.
+class LogComparison {
+ public:
+  LogComparison(Log& log, const LogExpectation& expected) : log_(log), expected_(expected) {}
+  // What is wrong; empty if nothing is. `seed` draws where it looks up single offsets and timestamps.
+  std::string run(uint64_t seed);
+  // Of run(): what was found, with what retention had removed before it.
+  const Timeline& found() const { return found_; }
+  uint64_t quarantined() const { return log_.damaged_ranges().size(); }
+
+ private:
+  std::string check_ends() const;
+  std::string read_everything();
+  std::string accept(const RecordBatch& batch);
+  std::string check_epochs() const;
+  std::string check_producers() const;
+  std::string check_lookups(uint64_t seed) const;
+  std::string check_timestamp(int64_t timestamp_ms) const;
+
+  Log& log_;
+  const LogExpectation& expected_;
+  Timeline found_;
+  size_t first_read_ = 0;  // of found_: read from the log, not taken from the model
+};
+
+// The state of each producer as encoded in a snapshot, without the times of last use.
+struct ModelProducer {
+  struct Batch {
+    int32_t first_sequence;
+    int32_t last_sequence;
+    Offset base;
+    bool operator==(const Batch&) const = default;
+  };
+  ProducerEpoch epoch{-1};
+  std::vector<Batch> batches;
+  bool operator==(const ModelProducer&) const = default;
+};
+using ModelProducers = std::map<ProducerId, ModelProducer>;
+ModelProducers replay_producers(const Timeline& timeline);
+// CHECKs that the snapshot is sound.
+ModelProducers producers_of(const ProducerStateManager& state, Offset as_of);
+
+}  // namespace trilog::crash
