@@ -332,11 +332,13 @@ uint64_t Partition::readable_bytes(const ReadRequest& request, uint32_t bytes_en
   const Offset limit = read_limit(isolation);
   if (asked >= limit) return 0;
   if (bytes_enough <= 1) return 1;
-  auto slice = log_->read(asked, bytes_enough, limit);
+  // A read ends with a whole batch, so that one more than asked for has to be looked at.
+  const uint32_t look_at = bytes_enough + std::min(LogConfig().batch_bytes_max, UINT32_MAX - bytes_enough);
+  auto slice = log_->read(asked, look_at, limit);
   if (!slice.ok()) return bytes_enough;  // an error is something to tell as well
   if (slice->slice.length < bytes_enough) return slice->slice.length;
-  // The slice may hold batches past the limit or half a batch. Counting those would wake a reader who then finds less
-  // than he asked for, and waits again, in a circle.
+  // The slice may hold batches past the limit. Counting those would wake a reader who then finds less than he asked
+  // for, and waits again, in a circle.
   auto run = read_slice(*slice);
   return run.ok() ? run->bytes.size() : bytes_enough;
 }

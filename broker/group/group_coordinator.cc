@@ -1,0 +1,503 @@
+#include "broker/group/group_coordinator.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "broker/group/deadlines.h"
+#include "broker/group/group.h"
+#include "broker/group/group_record.h"
+#include "broker/group/offsets_partition.h"
+#include "storage/base/check.h"
+
+namespace trilog {
+
+using api::Error;
+using api::ErrorCode;
+using api::Outcome;
+
+namespace {
+
+constexpr size_t kScanEntries = 1'000;
+
+Error not_applicable(Error error) {
+  error.outcome = Outcome::kNotApplicable;
+  return error;
+}
+
+api::CommittedOffset to_answer(const GroupRecord& entry) {
+  return {.topic = entry.value->topic_name,
+          .partition = entry.key.partition,
+          .offset = entry.value->offset,
+          .leader_epoch = entry.value->leader_epoch,
+          .metadata = entry.value->metadata,
+          .commit_timestamp_ms = entry.value->commit_timestamp_ms};
+}
+
+}  // namespace
+
+struct GroupCoordinator::Impl {
+  Impl(Env& environment, GroupOptions group_options, ReplicaManager& replica_manager, OpenStore open)
+      : env(environment),
+        options(group_options),
+        replicas(replica_manager),
+        open_store(std::move(open)),
+        deadlines(environment) {}
+
+  Env& env;
+  const GroupOptions options;
+  ReplicaManager& replicas;
+  const OpenStore open_store;
+  Deadlines deadlines;
+  ImagePtr image;
+  std::map<PartitionId, std::shared_ptr<OffsetsPartition>> partitions;
+  std::map<std::string, Group, std::less<>> groups;  // those that somebody is in
+  bool stopping = false;
+
+  template <typename T>
+  void post(Done<T> done, api::Answer<T> answer) {
+    env.executor().post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
+  }
+  const TopicImage* offsets_topic() const { return image ? image->find_topic(kOffsetsTopic) : nullptr; }
+  void follow(const TopicImage* topic);
+  // The partition that holds the group, or why it is not here.
+  api::Answer<OffsetsPartition*> home_of(std::string_view group);
+  std::optional<Error> refuse_waiting(const OffsetsPartition& partition) const;
+  std::optional<Error> check_commit(const api::CommitOffsetsRequest& request) const;
+  std::optional<Error> check_offset(const api::CommittedOffset& offset, TopicId& topic_id);
+  Result<OffsetsPartition::Made> admit(OffsetsPartition& home, const std::vector<GroupRecord>& records) const;
+  Result<std::vector<GroupRecord>> entries_of(OffsetsPartition& home, const std::string& group) const;
+  Result<bool> has_entries(OffsetsPartition& home, const std::string& group) const;
+  Result<OffsetsPartition::Made> tombstones(OffsetsPartition& home, const std::string& group) const;
+  bool lives(const GroupRecord& entry) const { return image->find_topic(entry.key.topic) != nullptr; }
+  GroupState state_of(std::string_view group) const {
+    auto found = groups.find(group);
+    return found == groups.end() ? GroupState::kEmpty : found->second.state();
+  }
+  Status names_in(OffsetsPartition& home, const std::string& prefix, const std::string& after, uint32_t limit,
+                  std::vector<std::string>& names) const;
+};
+
+GroupCoordinator::GroupCoordinator(Env& env, GroupOptions options, ReplicaManager& replicas, OpenStore open_store)
+    : impl_(std::make_unique<Impl>(env, options, replicas, std::move(open_store))) {}
+
+GroupCoordinator::~GroupCoordinator() = default;
+
+// --- following the image -------------------------------------------------------------------------------------------
+
+void GroupCoordinator::apply(const ImagePtr& image, const MetadataDelta*) {
+  impl_->image = image;
+  if (!impl_->stopping) impl_->follow(impl_->offsets_topic());
+}
+
+void GroupCoordinator::Impl::follow(const TopicImage* topic) {
+  auto led_here = [&](PartitionId partition) {
+    return topic != nullptr && partition.value() < static_cast<int32_t>(topic->partitions.size()) &&
+           replicas.leader_log({topic->id, partition}) != nullptr;
+  };
+  for (auto it = partitions.begin(); it != partitions.end();) {
+    if (led_here(it->first) && it->second->topic() == topic->id) {
+      ++it;
+      continue;
+    }
+    it->second->close(Error(ErrorCode::kNotLeader, "this node does not hold the group's partition any more"));  // G2
+    it = partitions.erase(it);
+  }
+  if (topic == nullptr) return;
+  for (size_t i = 0; i < topic->partitions.size(); ++i) {
+    const PartitionId partition(static_cast<int32_t>(i));
+    if (!led_here(partition)) continue;
+    const LeaderEpoch epoch = topic->partitions[i].leader_epoch;
+    std::shared_ptr<OffsetsPartition>& slot = partitions[partition];
+    if (slot == nullptr) {
+      slot = std::make_shared<OffsetsPartition>(
+          OffsetsPartition::Context{env, options, replicas, deadlines, open_store,
+                                    [this](const TopicId& id) { return image->find_topic(id) != nullptr; }},
+          TopicPartition{topic->id, partition}, epoch);
+    } else if (slot->epoch() != epoch) {
+      slot->epoch_changed(epoch);
+    }
+  }
+}
+
+api::Answer<OffsetsPartition*> GroupCoordinator::Impl::home_of(std::string_view group) {
+  if (stopping) return Error(ErrorCode::kNodeStopping, "the node is stopping");
+  if (auto error = check_group_name(group, options)) return *std::move(error);
+  const TopicImage* topic = offsets_topic();
+  if (topic == nullptr || topic->partitions.empty()) {
+    return Error(ErrorCode::kLeaderNotAvailable, "the topic of committed offsets is not there yet");
+  }
+  const PartitionId partition = offsets_partition_of(group, static_cast<int32_t>(topic->partitions.size()));
+  auto found = partitions.find(partition);
+  if (found != partitions.end()) return found->second.get();
+  const BrokerId leader = topic->partitions[static_cast<size_t>(partition.value())].leader;
+  if (leader == kNoBroker) {
+    return Error(ErrorCode::kLeaderNotAvailable, "the partition of group " + std::string(group) + " has no leader now");
+  }
+  return Error(ErrorCode::kNotLeader,
+               "group " + std::string(group) + " is coordinated by node " + std::to_string(leader.value()))
+      .with_detail("leader", std::to_string(leader.value()));
+}
+
+std::optional<Error> GroupCoordinator::Impl::refuse_waiting(const OffsetsPartition& partition) const {
+  if (partition.waiting() < options.commits_waiting_max) return std::nullopt;
+  Error error(ErrorCode::kThrottled,
+              std::to_string(partition.waiting()) + " group requests are waiting, which is the limit; come back later");
+  error.retry_after_ms = 100;
+  return error;
+}
+
+// --- commits -------------------------------------------------------------------------------------------------------
+
+std::optional<Error> GroupCoordinator::Impl::check_commit(const api::CommitOffsetsRequest& request) const {
+  if (request.offsets.empty()) return Error(ErrorCode::kInvalidRequest, "no offsets: nothing to commit");
+  if (request.offsets.size() > options.offsets_per_commit_max) {
+    return Error(ErrorCode::kInvalidRequest, std::to_string(request.offsets.size()) +
+                                                 " offsets in one commit; at most " +
+                                                 std::to_string(options.offsets_per_commit_max) + " are allowed");
+  }
+  if (request.deadline_ns <= env.clock().monotonic_ns()) {
+    return Error(ErrorCode::kRequestTimedOut, Outcome::kNotWritten, "time ran out before the commit was begun");
+  }
+  auto group = groups.find(request.group);
+  return group != groups.end() ? group->second.refuse_commit(request) : Group(request.group).refuse_commit(request);
+}
+
+std::optional<Error> GroupCoordinator::Impl::check_offset(const api::CommittedOffset& offset, TopicId& topic_id) {
+  const TopicImage* topic = image->find_topic(offset.topic);
+  if (topic == nullptr) return Error(ErrorCode::kUnknownTopic, "there is no topic " + offset.topic);
+  topic_id = topic->id;
+  const std::string name = offset.topic + "/" + std::to_string(offset.partition.value());
+  if (offset.partition < PartitionId(0) || offset.partition.value() >= static_cast<int32_t>(topic->partitions.size())) {
+    return Error(ErrorCode::kUnknownPartition, "topic " + offset.topic + " has " +
+                                                   std::to_string(topic->partitions.size()) +
+                                                   " partitions; there is no " + name);
+  }
+  if (offset.offset < Offset(0)) {
+    return Error(ErrorCode::kInvalidRequest,
+                 "offset " + std::to_string(offset.offset.value()) + " for " + name + " is negative");
+  }
+  if (offset.metadata.size() > options.metadata_bytes_max) {
+    return Error(ErrorCode::kInvalidRequest, "the metadata for " + name + " has " +
+                                                 std::to_string(offset.metadata.size()) + " bytes; at most " +
+                                                 std::to_string(options.metadata_bytes_max) + " are allowed")
+        .with_detail("limit", std::to_string(options.metadata_bytes_max))
+        .with_detail("value", std::to_string(offset.metadata.size()));
+  }
+  // A9. Only where the end is known on this shard; elsewhere the reader finds out.
+  auto ends = replicas.ends({topic->id, offset.partition});
+  if (ends.ok() && offset.offset > ends->log_end) {
+    return Error(ErrorCode::kOffsetOutOfRange, Outcome::kNotWritten,
+                 "offset " + std::to_string(offset.offset.value()) + " is past the end of " + name + ", " +
+                     std::to_string(ends->high_watermark.value()))
+        .with_detail("start_offset", std::to_string(ends->start.value()))
+        .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
+  }
+  return std::nullopt;
+}
+
+// The last check, against the view: a new group needs room.
+Result<OffsetsPartition::Made> GroupCoordinator::Impl::admit(OffsetsPartition& home,
+                                                             const std::vector<GroupRecord>& records) const {
+  OffsetsPartition::Made made;
+  size_t count = 0;
+  for (const auto& [id, partition] : partitions) count += partition->group_count();
+  if (count >= options.groups_max && !TRY(home.has_group(records.front().key.group))) {
+    made.error = Error(ErrorCode::kThrottled, "this node keeps offsets of " + std::to_string(count) +
+                                                  " groups, which is its limit; delete some");
+    return made;
+  }
+  made.records = records;
+  return made;
+}
+
+void GroupCoordinator::commit_offsets(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) {
+  using Answer = api::Answer<std::vector<api::CommittedOffset>>;
+  Impl& self = *impl_;
+  auto home = self.home_of(request.group);
+  std::optional<Error> error;
+  if (!home.ok()) error = std::move(home.error());
+  if (!error) error = self.check_commit(request);
+  if (!error) error = self.refuse_waiting(*home.value());
+  if (error) return self.post(std::move(done), Answer(*std::move(error)));
+
+  const int64_t now_ms = self.env.clock().wall_ms();
+  std::vector<GroupRecord> records;
+  for (api::CommittedOffset& offset : request.offsets) {
+    TopicId topic;
+    offset.error = self.check_offset(offset, topic);
+    if (offset.error) continue;
+    offset.commit_timestamp_ms = now_ms;
+    records.push_back({{request.group, topic, offset.partition},
+                       OffsetValue{offset.offset, offset.leader_epoch, now_ms, offset.topic, offset.metadata}});
+  }
+  if (records.empty()) return self.post(std::move(done), Answer(std::move(request.offsets)));
+  OffsetsPartition& partition = *home.value();
+  partition.write(
+      {.make = [&self, &partition, records = std::move(records)] { return self.admit(partition, records); },
+       .deadline_ns = request.deadline_ns,
+       .done =
+           [offsets = std::move(request.offsets), done = std::move(done)](std::optional<Error> failed) mutable {
+             if (failed) return done(*std::move(failed));
+             done(std::move(offsets));
+           }});
+}
+
+void GroupCoordinator::forget_topic(const TopicId&) {
+  // Offsets of a topic that is gone are not shown from now on, because its id is in no image again (C11). Their records
+  // go in the background, or with the next full set.
+  for (const auto& [id, partition] : impl_->partitions) partition->sweep();
+}
+
+// --- reading -------------------------------------------------------------------------------------------------------
+
+// Of topics that still exist, in the order of their names and partitions.
+Result<std::vector<GroupRecord>> GroupCoordinator::Impl::entries_of(OffsetsPartition& home,
+                                                                    const std::string& group) const {
+  std::vector<GroupRecord> result;
+  std::optional<OffsetKey> after;
+  while (true) {
+    std::vector<GroupRecord> page = TRY(home.view().scan_group(group, after, kScanEntries));
+    const bool last = page.size() < kScanEntries;
+    if (!page.empty()) after = page.back().key;
+    for (GroupRecord& entry : page) {
+      if (lives(entry)) result.push_back(std::move(entry));
+    }
+    if (last) break;
+  }
+  std::sort(result.begin(), result.end(), [](const GroupRecord& a, const GroupRecord& b) {
+    return std::tie(a.value->topic_name, a.key.partition) < std::tie(b.value->topic_name, b.key.partition);
+  });
+  return result;
+}
+
+Result<bool> GroupCoordinator::Impl::has_entries(OffsetsPartition& home, const std::string& group) const {
+  std::optional<OffsetKey> after;
+  while (true) {
+    // The first entry decides as a rule.
+    std::vector<GroupRecord> page = TRY(home.view().scan_group(group, after, after ? kScanEntries : 1));
+    if (page.empty()) return false;
+    after = page.back().key;
+    if (std::any_of(page.begin(), page.end(), [&](const GroupRecord& entry) { return lives(entry); })) return true;
+  }
+}
+
+void GroupCoordinator::fetch_offsets(api::FetchOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) {
+  using Answer = api::Answer<std::vector<api::CommittedOffset>>;
+  Impl& self = *impl_;
+  auto home = self.home_of(request.group);
+  std::optional<Error> error;
+  if (!home.ok()) error = std::move(home.error());
+  if (!error) error = self.refuse_waiting(*home.value());
+  if (error) return self.post(std::move(done), Answer(not_applicable(*std::move(error))));
+
+  OffsetsPartition& partition = *home.value();
+  partition.when_ready(
+      [&self, &partition, request = std::move(request), done = std::move(done)](const Error* failed) mutable -> Status {
+        if (failed != nullptr) {
+          done(not_applicable(*failed));
+          return {};
+        }
+        std::vector<api::CommittedOffset> found;
+        if (request.positions.empty()) {
+          for (const GroupRecord& entry : TRY(self.entries_of(partition, request.group)))
+            found.push_back(to_answer(entry));
+        }
+        for (const api::Position& position : request.positions) {
+          const TopicImage* topic = self.image->find_topic(position.topic);
+          if (topic == nullptr) continue;
+          GroupRecord entry{{request.group, topic->id, position.partition}, std::nullopt};
+          entry.value = TRY(partition.view().get(entry.key));
+          if (entry.value) found.push_back(to_answer(entry));
+        }
+        done(std::move(found));
+        return {};
+      });
+}
+
+void GroupCoordinator::describe_group(std::string group, Done<api::Group> done) {
+  Impl& self = *impl_;
+  auto home = self.home_of(group);
+  std::optional<Error> error;
+  if (!home.ok()) error = std::move(home.error());
+  if (!error) error = self.refuse_waiting(*home.value());
+  // Without the offsets topic no group was ever there.
+  if (error && self.offsets_topic() == nullptr && self.image && !self.stopping) {
+    error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
+  }
+  if (error) return self.post(std::move(done), api::Answer<api::Group>(not_applicable(*std::move(error))));
+
+  OffsetsPartition& partition = *home.value();
+  partition.when_ready(
+      [&self, &partition, group = std::move(group), done = std::move(done)](const Error* failed) mutable -> Status {
+        if (failed != nullptr) {
+          done(not_applicable(*failed));
+          return {};
+        }
+        const std::vector<GroupRecord> entries = TRY(self.entries_of(partition, group));
+        const GroupState state = self.state_of(group);
+        if (entries.empty() && state == GroupState::kEmpty) {
+          done(not_applicable(Error(ErrorCode::kUnknownGroup, "there is no group " + group)));
+          return {};
+        }
+        api::Group answer{.group = group, .state = std::string(group_state_name(state))};
+        for (const GroupRecord& entry : entries) {
+          answer.partitions.push_back({.topic = entry.value->topic_name,
+                                       .partition = entry.key.partition,
+                                       .committed = entry.value->offset,
+                                       .commit_timestamp_ms = entry.value->commit_timestamp_ms});
+        }
+        done(std::move(answer));
+        return {};
+      });
+}
+
+Status GroupCoordinator::Impl::names_in(OffsetsPartition& home, const std::string& prefix, const std::string& after,
+                                        uint32_t limit, std::vector<std::string>& names) const {
+  std::string last = after;
+  for (uint32_t found = 0; found < limit;) {
+    std::optional<std::string> next = TRY(home.view().next_group(prefix, last));
+    if (!next) return {};
+    last = *next;
+    if (!TRY(has_entries(home, last))) continue;  // only offsets of topics that are gone
+    names.push_back(*std::move(next));
+    ++found;
+  }
+  return {};
+}
+
+void GroupCoordinator::list_groups(std::string prefix, std::string after, uint32_t limit,
+                                   Done<std::vector<api::Group>> done) {
+  using Answer = api::Answer<std::vector<api::Group>>;
+  Impl& self = *impl_;
+  if (self.stopping) return self.post(std::move(done), Answer(Error(ErrorCode::kNodeStopping, "the node is stopping")));
+
+  // Every partition adds its first `limit` names; the first `limit` of all are among them.
+  struct Gathered {
+    std::vector<std::string> names;
+    std::optional<Error> error;
+    size_t missing = 0;
+    Done<std::vector<api::Group>> done;
+  };
+  auto gathered = std::make_shared<Gathered>();
+  gathered->done = std::move(done);
+  for (const auto& [name, group] : self.groups) {
+    if (name.starts_with(prefix) && name > after) gathered->names.push_back(name);
+  }
+  auto arrived = [&self, gathered, limit] {
+    if (--gathered->missing > 0) return;
+    if (gathered->error) return gathered->done(not_applicable(*gathered->error));
+    std::vector<std::string>& names = gathered->names;
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    if (names.size() > limit) names.resize(limit);
+    std::vector<api::Group> groups;
+    for (const std::string& name : names) {
+      groups.push_back({.group = name, .state = std::string(group_state_name(self.state_of(name)))});
+    }
+    gathered->done(std::move(groups));
+  };
+  gathered->missing = self.partitions.size() + 1;
+  for (const auto& [id, shared] : self.partitions) {
+    OffsetsPartition& partition = *shared;
+    partition.when_ready([&self, &partition, gathered, arrived, prefix, after, limit](const Error* failed) -> Status {
+      std::vector<std::string> names;
+      if (failed == nullptr) TRY(self.names_in(partition, prefix, after, limit, names));
+      if (failed != nullptr) gathered->error = *failed;
+      std::move(names.begin(), names.end(), std::back_inserter(gathered->names));
+      arrived();
+      return {};
+    });
+  }
+  self.env.executor().post(arrived);
+}
+
+// --- deleting ------------------------------------------------------------------------------------------------------
+
+Result<OffsetsPartition::Made> GroupCoordinator::Impl::tombstones(OffsetsPartition& home,
+                                                                  const std::string& group) const {
+  OffsetsPartition::Made made;
+  if (auto found = groups.find(group); found != groups.end()) made.error = found->second.refuse_delete();
+  if (made.error) return made;
+  std::optional<OffsetKey> after;
+  bool any = false;
+  while (true) {
+    std::vector<GroupRecord> page = TRY(home.view().scan_group(group, after, kScanEntries));
+    const bool last = page.size() < kScanEntries;
+    if (!page.empty()) after = page.back().key;
+    for (GroupRecord& entry : page) {
+      any = any || lives(entry);
+      entry.value.reset();
+      made.records.push_back(std::move(entry));
+    }
+    if (last) break;
+  }
+  if (!any) made.error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
+  return made;
+}
+
+void GroupCoordinator::delete_group(std::string group, bool validate_only, Done<api::Unit> done) {
+  Impl& self = *impl_;
+  auto home = self.home_of(group);
+  std::optional<Error> error;
+  if (!home.ok()) error = std::move(home.error());
+  if (!error) error = self.refuse_waiting(*home.value());
+  if (error && self.offsets_topic() == nullptr && self.image && !self.stopping) {
+    error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
+  }
+  if (error) return self.post(std::move(done), api::Answer<api::Unit>(*std::move(error)));
+  OffsetsPartition& partition = *home.value();
+  auto make = [&self, &partition, group = std::move(group), validate_only]() -> Result<OffsetsPartition::Made> {
+    OffsetsPartition::Made made = TRY(self.tombstones(partition, group));
+    if (validate_only) made.records.clear();
+    return made;
+  };
+  partition.write({.make = std::move(make),
+                   .reads_view = true,
+                   .done = [done = std::move(done)](std::optional<Error> failed) mutable {
+                     if (failed) return done(*std::move(failed));
+                     done(api::Unit{});
+                   }});
+}
+
+// --- streams -------------------------------------------------------------------------------------------------------
+
+api::Answer<api::Unit> GroupCoordinator::claim(const api::ClaimGroupRequest& request) {
+  Impl& self = *impl_;
+  if (self.stopping) return Error(ErrorCode::kNodeStopping, "the node is stopping");
+  if (auto error = check_group_name(request.group, self.options)) return *std::move(error);
+  if (self.groups.size() >= self.options.groups_max && !self.groups.contains(request.group)) {
+    return Error(ErrorCode::kThrottled,
+                 "streams hold " + std::to_string(self.groups.size()) + " groups of this node, which is its limit");
+  }
+  Group& group = self.groups.try_emplace(request.group, request.group).first->second;
+  auto error = group.claim(request, self.env.clock().wall_ms());
+  if (group.state() == GroupState::kEmpty) self.groups.erase(request.group);
+  if (error) return *std::move(error);
+  return api::Unit{};
+}
+
+void GroupCoordinator::release(const std::string& group, api::StreamId stream) {
+  auto found = impl_->groups.find(group);
+  if (found == impl_->groups.end()) return;
+  found->second.release(stream);
+  if (found->second.state() == GroupState::kEmpty) impl_->groups.erase(found);
+}
+
+// --- life ----------------------------------------------------------------------------------------------------------
+
+void GroupCoordinator::stop() {
+  impl_->stopping = true;
+  const Error stopping(ErrorCode::kNodeStopping, "the node is stopping");
+  for (auto& [id, partition] : impl_->partitions) {
+    // Posted: whoever stops must not be answered inside this call.
+    impl_->env.executor().post([partition = partition, stopping] { partition->close(stopping); });
+  }
+}
+
+void GroupCoordinator::check_invariants() {
+  for (auto& [id, partition] : impl_->partitions) partition->check_invariants();
+}
+
+}  // namespace trilog
