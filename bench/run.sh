@@ -18,4 +18,4 @@ title "limit: bare gRPC"
 "$build/grpc_limit" --directory "$directory"
 "$build/grpc_limit" --directory "$directory" --sync --total-mb 512
 title "storage"
-"$build/storage_bench" --benchmark_min_time=0.2
+(cd "$directory" && "$build/storage_bench" --benchmark_min_time=0.2)
