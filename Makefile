@@ -39,7 +39,7 @@ crash: packages-build configure
 	@$(RELEASE)/crash_test --states=$(STATES)
 
 mutants: packages-build configure
-	@tests/mutants/run.sh
+	@tests/mutants/run.py
 
 fuzz: packages-checks
 	@tests/fuzz/run.sh $(SECONDS)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
-ID = re.compile(r"\b([SRCQGAFX][0-9]{1,2})\b")
+ID = re.compile(r"\b([SRCQGAFX][1-9][0-9]?)\b")
 
 
 def main():
