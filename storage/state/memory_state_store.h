@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,6 +58,7 @@ class MemoryStateMedium {
   std::vector<StateBatch> unsynced_;
   Status write_status_;
   bool open_ = false;
+  std::mutex mutex_;  // held by the calls of the store
 };
 
 class MemoryStateStore : public StateStore {
@@ -71,12 +73,14 @@ class MemoryStateStore : public StateStore {
   MemoryStateStore& operator=(const MemoryStateStore&) = delete;
 
   Result<std::optional<std::string>> get(ByteView key) override {
+    std::lock_guard lock(medium_->mutex_);
     auto found = medium_->current_.find(as_text(key));
     if (found == medium_->current_.end()) return std::optional<std::string>();
     return std::optional<std::string>(found->second);
   }
 
   Status write(const StateBatch& batch, StateSync sync) override {
+    std::lock_guard lock(medium_->mutex_);
     TRY(medium_->write_status_);
     MemoryStateMedium::apply(medium_->current_, batch);
     medium_->unsynced_.push_back(batch);
@@ -87,6 +91,7 @@ class MemoryStateStore : public StateStore {
   }
 
   Result<std::vector<StateEntry>> scan(const StateScan& scan) override {
+    std::lock_guard lock(medium_->mutex_);
     std::vector<StateEntry> entries;
     std::string_view prefix = as_text(scan.prefix);
     std::string_view start = as_text(scan.start) > prefix ? as_text(scan.start) : prefix;
@@ -98,12 +103,16 @@ class MemoryStateStore : public StateStore {
   }
 
   Status sync() override {
+    std::lock_guard lock(medium_->mutex_);
     TRY(medium_->write_status_);
     medium_->make_durable();
     return ok_status();
   }
 
-  Result<uint64_t> approximate_count() override { return static_cast<uint64_t>(medium_->current_.size()); }
+  Result<uint64_t> approximate_count() override {
+    std::lock_guard lock(medium_->mutex_);
+    return static_cast<uint64_t>(medium_->current_.size());
+  }
 
  private:
   const std::shared_ptr<MemoryStateMedium> medium_;

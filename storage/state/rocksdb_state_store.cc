@@ -89,7 +89,7 @@ rocksdb::Options make_options(const std::shared_ptr<rocksdb::Logger>& log,
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   options.skip_stats_update_on_db_open = true;
-  // One thread writes, so the machinery for several only costs.
+  // Few threads write, and seldom at once: the machinery for many only costs.
   options.allow_concurrent_memtable_write = false;
   options.enable_write_thread_adaptive_yield = false;
   options.compression = rocksdb::kNoCompression;
@@ -207,6 +207,7 @@ class RocksDbStateStore : public StateStore {
 
   // A full disk is the one failure that passes. RocksDB then refuses writes until it is told to go on.
   Status ready_to_write() {
+    std::lock_guard lock(mutex_);
     TRY(failure_);
     if (!disk_was_full_) return ok_status();
     TRY(from_rocksdb(db_->Resume(), "resume after a full disk", directory_));
@@ -214,9 +215,11 @@ class RocksDbStateStore : public StateStore {
     return ok_status();
   }
   Status note_failure(Status status) {
+    if (status.ok()) return status;
+    std::lock_guard lock(mutex_);
     if (status.code() == Errc::kDiskFull) {
       disk_was_full_ = true;
-    } else if (!status.ok()) {
+    } else {
       failure_ = Status(Errc::kFailed, std::string(status.message()));
     }
     return status;
@@ -224,7 +227,8 @@ class RocksDbStateStore : public StateStore {
 
   const std::unique_ptr<rocksdb::DB> db_;
   const std::string directory_;
-  bool disk_was_full_ = false;
+  std::mutex mutex_;
+  bool disk_was_full_ = false;  // under mutex_, like the next
   Status failure_;
 };
 

@@ -4,7 +4,8 @@
 // crash the owner reads that offset and replays the log from there. A store that cannot be opened, or is damaged, is
 // destroyed and built anew. Keys and values are bytes; keys are ordered as unsigned bytes.
 //
-// One thread per store: the one that opened it. All calls block; without kNow they do not wait for the disk as a rule.
+// The shards of a node share one store: all calls are safe from any thread. They block; without kNow they do not wait
+// for the disk as a rule.
 #pragma once
 
 #include <cstdint>

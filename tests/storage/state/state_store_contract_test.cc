@@ -6,6 +6,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -212,6 +213,25 @@ TEST_P(StateStoreContract, AgreesWithAPlainMapOverManyRandomBatches) {
   std::string expected;
   for (const auto& [k, v] : model) expected += k + "=" + v + " ";
   EXPECT_EQ(scan(), expected);
+}
+
+TEST_P(StateStoreContract, SeveralThreadsMayUseIt) {
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      std::string prefix = "t" + std::to_string(thread) + "/";
+      for (int i = 0; i < 100; ++i) {
+        StateBatch batch;
+        std::string key = prefix + std::to_string(1000 + i);
+        batch.put(as_bytes(key), as_bytes("v"));
+        EXPECT_TRUE(store_->write(batch, i % 50 == 0 ? StateSync::kNow : StateSync::kLater).ok());
+        EXPECT_TRUE(store_->get(as_bytes(key)).value().has_value());
+        EXPECT_EQ(store_->scan({.prefix = as_bytes(prefix)}).value().size(), static_cast<size_t>(i + 1));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(store_->scan({}).value().size(), 400u);
 }
 
 INSTANTIATE_TEST_SUITE_P(On, StateStoreContract, ::testing::Values("RocksDb", "Memory"),
