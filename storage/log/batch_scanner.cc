@@ -84,9 +84,11 @@ const char* BatchExpectation::problem(const BatchHeader& header, uint64_t bytes_
   if (header.record_count < 0 || header.record_count > int64_t{header.last_offset_delta} + 1) {
     return "the record count does not fit the offsets";
   }
-  if (header.base_offset.value() > INT64_MAX - int64_t{INT32_MAX} - 1) return "the base offset is out of range";
-  LeaderEpoch known = epochs == nullptr ? kNoLeaderEpoch : epochs->epoch_at(offset);
-  bool epoch_fits = known == kNoLeaderEpoch ? header.leader_epoch >= epoch_min : header.leader_epoch == known;
+  if (end - header.base_offset <= header.last_offset_delta) return "the offsets reach beyond the end";
+  // Below its first entry the cache has forgotten the epochs, because retention has. Where it never had any, a batch
+  // that carries one was not followed by the sync that would have made both durable.
+  bool forgotten = epochs == nullptr || (!epochs->entries().empty() && offset < epochs->entries().front().start);
+  bool epoch_fits = forgotten ? header.leader_epoch >= epoch_min : header.leader_epoch == epochs->epoch_at(offset);
   if (!epoch_fits) return "the leader epoch is not the one of this offset";
   return nullptr;
 }
@@ -94,6 +96,13 @@ const char* BatchExpectation::problem(const BatchHeader& header, uint64_t bytes_
 void BatchExpectation::step(const BatchHeader& header) {
   offset = header.next_offset();
   epoch_min = std::max(epoch_min, header.leader_epoch);
+}
+
+Result<bool> batch_is_sound(const File& file, const LocatedBatch& batch) {
+  Bytes bytes(static_cast<size_t>(batch.header.size));
+  bytes.resize_uninitialized(TRY(file.read_at(batch.position, bytes.mutable_view())));
+  auto parsed = RecordBatch::parse(bytes);
+  return parsed.ok() && parsed->crc_matches();
 }
 
 Result<std::optional<BatchHeader>> HeaderReader::at(uint64_t position) {

@@ -43,11 +43,21 @@ struct BatchExpectation {
   const LeaderEpochCache* epochs = nullptr;
   LeaderEpoch epoch_min = kNoLeaderEpoch;
   uint32_t batch_bytes_max = 0;
+  Offset end{INT64_MAX};  // no batch reaches beyond
 
   // Why `header` cannot stand here with `bytes_left` to the end of the file, or null.
   const char* problem(const BatchHeader& header, uint64_t bytes_left) const;
   void step(const BatchHeader& header);
 };
+
+struct LocatedBatch {
+  uint64_t position = 0;
+  BatchHeader header;
+};
+
+// Whether the whole batch is there and matches its checksum. A walk over headers asks this of the batch before the
+// place where it got stuck: a flipped bit in a length shows only at the next header.
+Result<bool> batch_is_sound(const File& file, const LocatedBatch& batch);
 
 // Reads headers at rising positions with few system calls: small batches are read ahead in chunks, of large ones only
 // the header.

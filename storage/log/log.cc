@@ -20,8 +20,13 @@ Log::Impl::Impl(Log& owner)
     : log(owner),
       env(owner.env_),
       files(owner.env_.files()),
-      context{files,         owner.env_.log(), owner.directory_,
-              owner.config_, nullptr,          [this](DamagedRange range) { note_damage(std::move(range)); }},
+      context{files,
+              owner.env_.log(),
+              owner.directory_,
+              owner.config_,
+              nullptr,
+              owner.damaged_,
+              [this](DamagedRange range) { note_damage(std::move(range)); }},
       self(std::make_shared<Log*>(&owner)),
       snapshots(files, owner.directory_) {}
 
@@ -317,7 +322,10 @@ void Log::report_damage(DamagedRange range) {
     if (segment->ensure_open().ok()) {
       SearchBounds bounds{range.first + 1, segment->end(), impl_->context.epochs, config_.batch_bytes_max};
       auto search = find_batch(*segment->file(), range.position + 1, segment->known_size(), bounds);
-      if (search.ok() && search->found) range.next_good = search->found->offset;
+      if (search.ok() && search->found) {
+        range.next_good = search->found->offset;
+        range.next_position = search->found->position;
+      }
       impl_->touch(*segment);
     }
   }
@@ -336,7 +344,11 @@ void Log::Impl::note_damage(DamagedRange range) {
   std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   for (size_t i = 0; i + 1 < ranges.size();) {
     if (ranges[i + 1].first < ranges[i].next_good) {
-      ranges[i].next_good = std::max(ranges[i].next_good, ranges[i + 1].next_good);
+      if (ranges[i + 1].next_good > ranges[i].next_good) {
+        ranges[i].next_good = ranges[i + 1].next_good;
+        bool same_file = ranges[i].file == ranges[i + 1].file;
+        ranges[i].next_position = same_file ? ranges[i + 1].next_position : 0;
+      }
       ranges.erase(ranges.begin() + static_cast<std::ptrdiff_t>(i) + 1);
     } else {
       ++i;
@@ -344,6 +356,7 @@ void Log::Impl::note_damage(DamagedRange range) {
   }
   if (ranges.size() > kDamagedRangesMax) {
     ranges[kDamagedRangesMax - 1].next_good = ranges.back().next_good;
+    ranges[kDamagedRangesMax - 1].next_position = 0;
     ranges.resize(kDamagedRangesMax);
   }
 }

@@ -51,6 +51,7 @@ struct DamagedRange {
   std::string file;
   uint64_t position = 0;
   std::string what;
+  uint64_t next_position = 0;  // of next_good, if that is in the same file and known
 };
 
 struct RecoveryReport {
@@ -138,7 +139,8 @@ class Log {
   const RecoveryReport& recovery() const { return recovery_; }
   const std::vector<DamagedRange>& damaged_ranges() const { return damaged_; }
   const DamagedRange* damage_at(Offset offset) const;
-  // A reader found a bad batch (read_slice): remembers the range so that it is not served again.
+  // A reader found a bad batch (read_slice): remembers the range so that it is not served again. A `next_good` that is
+  // not above `first` means unknown: the file is searched for the next sound batch (blocking, bounded by a segment).
   void report_damage(DamagedRange range);
   const LeaderEpochCache& epochs() const { return epochs_; }
   ProducerStateManager& producers() { return producers_; }

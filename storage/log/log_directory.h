@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,10 @@ struct LogStartState {
 
 class LogDirectory {
  public:
-  // `topics_path` need not exist. `start` is consulted for logs as they are opened.
+  // `topics_path` need not exist. `start` is consulted the first time a log is opened; a log that is opened again in
+  // the same process recovers as after a crash.
   LogDirectory(Env& env, std::string topics_path, LogStartState start);
+  ~LogDirectory();
 
   // Opens (or makes) the log; on first use of a partition nothing is written to disk. Recovery runs here, blocking.
   Result<std::unique_ptr<Log>> open(const PartitionMeta& meta, const LogConfig& config);
@@ -30,14 +33,18 @@ class LogDirectory {
   // steps. `done` is posted when the name is durably gone.
   void remove(const TopicPartition& partition, UniqueFunction<void(Status)> done);
   std::string path_of(const TopicPartition& partition) const;
+  // Goes on with removals that a stop interrupted, a file at a time, in the background. Once per node, at its start.
+  void remove_leftovers();
 
-  // All partition folders that exist, with what their partition.meta says (rescue, and warnings about strangers).
+  // All partition folders that exist, by topic id and partition, with what their partition.meta says (rescue, and
+  // warnings about strangers). Only the ids are set if the file is missing, bad or about another partition.
   static Result<std::vector<PartitionMeta>> scan(FileSystem& files, const std::string& topics_path);
 
  private:
   Env& env_;
   std::string topics_path_;
   LogStartState start_;
+  std::set<TopicPartition> opened_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

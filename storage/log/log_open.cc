@@ -24,8 +24,8 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
     if (!known_mark.has_value()) log.log_start_ = mark.log_start = segments.front()->base();
     TRY(recover(mark));
   }
-  log.recovery_.lost_below_mark |= mark.durable_end > log.log_end_;
   if (log.log_end_ < log.log_start_) TRY(drop_all_segments());
+  log.recovery_.lost_below_mark = mark.durable_end > log.log_end_;
 
   created = !segments.empty();
   if (created && segments.front()->base() > log.log_start_) {

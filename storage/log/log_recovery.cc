@@ -38,7 +38,7 @@ class Recovery {
   Result<LaterBatch> find_later(size_t i, const ScanResult& stopped);
   Status end_here(size_t i, const ScanResult& stopped, bool cut);
   void leave(size_t i);
-  void quarantine(size_t i, const ScanResult& stopped, Offset next_good);
+  void quarantine(size_t i, const ScanResult& stopped, Offset next_good, uint64_t next_position);
   Status scan_all(Place from);
 
   SegmentContext& context_;
@@ -70,19 +70,25 @@ Result<ScanResult> Recovery::find_mark(size_t i) {
   }
   HeaderReader reader(*at.file(), size, 256u << 10);
   BatchExpectation expected{at.base(), context_.epochs, kNoLeaderEpoch, context_.config.batch_bytes_max};
+  std::optional<LocatedBatch> before;
   while (expected.offset < mark_.durable_end && result.position < size) {
     std::optional<BatchHeader> header = TRY(reader.at(result.position));
     const char* problem = header ? expected.problem(*header, size - result.position) : "the header is cut off";
     if (problem != nullptr) {
       result.stop = ScanStop::kBroken;
       result.why = problem;
-      return result;
+      break;
     }
     // The batch that holds the mark is scanned again.
     if (header->next_offset() > mark_.durable_end) break;
+    before = LocatedBatch{result.position, *header};
     result.position += header->size;
     expected.step(*header);
     result.offset = expected.offset;
+  }
+  // A wrong length shows only behind it; believed, it would make good batches above the mark look like a torn tail.
+  if (before.has_value() && !TRY(batch_is_sound(*at.file(), *before))) {
+    result = {ScanStop::kBroken, before->position, before->header.base_offset, "the checksum does not match"};
   }
   return result;
 }
@@ -177,11 +183,12 @@ Status Recovery::end_here(size_t i, const ScanResult& stopped, bool cut) {
   return at.file()->sync_now();
 }
 
-void Recovery::quarantine(size_t i, const ScanResult& stopped, Offset next_good) {
+void Recovery::quarantine(size_t i, const ScanResult& stopped, Offset next_good, uint64_t next_position) {
   std::string why = stopped.stop == ScanStop::kBroken  ? stopped.why
                     : stopped.stop == ScanStop::kZeros ? "zeros where batches were"
                                                        : "the file ends too early";
-  context_.damage_found({stopped.offset, next_good, segment(i).path(), stopped.position, std::move(why)});
+  context_.damage_found(
+      {stopped.offset, next_good, segment(i).path(), stopped.position, std::move(why), next_position});
 }
 
 Status Recovery::scan_all(Place from) {
@@ -206,13 +213,13 @@ Status Recovery::scan_all(Place from) {
       case Verdict::kCut: return end_here(i, stopped, true);
       case Verdict::kLost: result_.report.lost_below_mark = true; return end_here(i, stopped, false);
       case Verdict::kQuarantine:
-        quarantine(i, stopped, later.place.offset);
+        quarantine(i, stopped, later.place.offset, later.place.segment == i ? later.place.position : 0);
         if (later.place.segment != i) leave(i);
         from = later.place;
         continue;
       case Verdict::kFence: {
         Offset next = std::max(mark_.durable_end, stopped.offset + 1);
-        quarantine(i, stopped, next);
+        quarantine(i, stopped, next, 0);
         while (segments_.size() > i + 1) TRY(set_aside(segments_.size() - 1));
         segment(i).set_end(next);
         result_.end = next;

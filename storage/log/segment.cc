@@ -148,42 +148,77 @@ void Segment::note(const BatchHeader& header, uint64_t position) {
 }
 
 BatchExpectation Segment::expectation(Offset offset) const {
-  return {offset, context_.epochs, kNoLeaderEpoch, context_.config.batch_bytes_max};
+  return {offset, context_.epochs, kNoLeaderEpoch, context_.config.batch_bytes_max, end_};
 }
 
 Status Segment::damage_status(uint64_t position, const char* why) const {
   return Status(Errc::kCorruption, path() + " at byte " + std::to_string(position) + ": " + why);
 }
 
-// Reports what is broken at `position` and says where sound batches go on; nothing if not in this file.
-Result<std::optional<FoundBatch>> Segment::skip_damage(uint64_t position, Offset expected, const char* why) {
+// Reports what is broken at `position`, or in the batch before it, and says where sound batches go on; nothing if not
+// in this file.
+Result<std::optional<FoundBatch>> Segment::skip_damage(uint64_t position, Offset expected, const char* why,
+                                                       const std::optional<LocatedBatch>& before) {
   damage_seen_ = true;
+  if (before.has_value() && !TRY(batch_is_sound(*file_, *before))) {
+    position = before->position;
+    expected = before->header.base_offset;
+    why = "the checksum does not match";
+  }
   SearchBounds bounds{expected + 1, end_, context_.epochs, context_.config.batch_bytes_max};
   SearchResult search = TRY(find_batch(*file_, position + 1, *size_, bounds));
   Offset next_good = search.found ? search.found->offset : end_;
-  if (next_good > expected) context_.damage_found({expected, next_good, path(), position, why});
+  uint64_t next_position = search.found ? search.found->position : 0;
+  if (next_good > expected) context_.damage_found({expected, next_good, path(), position, why, next_position});
   return search.found;
+}
+
+// Goes on behind a damaged range that begins with the expected batch. True if it did; the position is then the end of
+// the file if nothing good follows in it.
+Result<bool> Segment::step_over_known(uint64_t* position, BatchExpectation* expected) {
+  for (const DamagedRange& range : context_.damaged) {
+    if (range.first > expected->offset || range.next_good <= expected->offset) continue;
+    damage_seen_ = true;
+    if (range.next_good < end_ && range.next_position != 0) {
+      *position = range.next_position;
+      expected->offset = range.next_good;
+      return true;
+    }
+    SearchBounds bounds{range.next_good, end_, context_.epochs, context_.config.batch_bytes_max};
+    SearchResult search = TRY(find_batch(*file_, *position, *size_, bounds));
+    *position = search.found ? search.found->position : *size_;
+    expected->offset = search.found ? search.found->offset : end_;
+    return true;
+  }
+  return false;
 }
 
 Status Segment::walk(uint64_t position, Offset offset, const std::function<void(uint64_t, const BatchHeader&)>& visit) {
   HeaderReader reader(*file_, *size_, kWalkReadAhead);
   BatchExpectation expected = expectation(offset);
+  std::optional<LocatedBatch> before;
   while (position < *size_ && expected.offset < end_) {
+    if (!context_.damaged.empty() && TRY(step_over_known(&position, &expected))) {
+      before.reset();
+      continue;
+    }
     std::optional<BatchHeader> header = TRY(reader.at(position));
     const char* problem = header ? expected.problem(*header, *size_ - position) : "the header is cut off";
     if (problem != nullptr) {
-      auto found = TRY(skip_damage(position, expected.offset, problem));
+      auto found = TRY(skip_damage(position, expected.offset, problem, before));
       if (!found.has_value()) return ok_status();
       position = found->position;
       expected.offset = found->offset;
+      before.reset();
       continue;
     }
     visit(position, *header);
+    before = LocatedBatch{position, *header};
     position += header->size;
     expected.step(*header);
     expected.epoch_min = kNoLeaderEpoch;  // a flipped bit in one epoch must not condemn the batches behind it
   }
-  if (expected.offset < end_) TRY(skip_damage(position, expected.offset, "the file ends too early"));
+  if (expected.offset < end_) TRY(skip_damage(position, expected.offset, "the file ends too early", before));
   return ok_status();
 }
 
@@ -252,11 +287,17 @@ Result<LocatedBatch> Segment::locate_from(IndexEntry from, Offset offset, bool* 
   HeaderReader reader(*file_, *size_, kLocateReadAhead);
   BatchExpectation expected = expectation(from.offset);
   uint64_t position = from.position;
+  std::optional<LocatedBatch> before;
   while (expected.offset <= offset) {
+    if (!context_.damaged.empty() && TRY(step_over_known(&position, &expected))) {
+      before.reset();
+      continue;
+    }
     std::optional<BatchHeader> header = TRY(reader.at(position));
     const char* problem = header ? expected.problem(*header, *size_ - position) : "the file ends too early";
     if (problem == nullptr) {
-      if (offset < header->next_offset()) return LocatedBatch{position, *header};
+      before = LocatedBatch{position, *header};
+      if (offset < header->next_offset()) return *before;
       position += header->size;
       expected.step(*header);
       expected.epoch_min = kNoLeaderEpoch;
@@ -266,10 +307,11 @@ Result<LocatedBatch> Segment::locate_from(IndexEntry from, Offset offset, bool* 
       *index_is_wrong = true;
       return damage_status(position, problem);
     }
-    auto found = TRY(skip_damage(position, expected.offset, problem));
+    auto found = TRY(skip_damage(position, expected.offset, problem, before));
     if (!found.has_value() || found->offset > offset) return damage_status(position, problem);
     position = found->position;
     expected = expectation(found->offset);
+    before.reset();
   }
   return damage_status(position, "the batch found behind damage lies beyond the offset");
 }

@@ -26,12 +26,8 @@ struct SegmentContext {
   const std::string& directory;
   const LogConfig& config;
   const LeaderEpochCache* epochs = nullptr;        // null while it is being rebuilt
+  const std::vector<DamagedRange>& damaged;        // what is known of it, so that walks step over
   std::function<void(DamagedRange)> damage_found;  // may be called from any method that reads
-};
-
-struct LocatedBatch {
-  uint64_t position = 0;
-  BatchHeader header;
 };
 
 class Segment {
@@ -100,7 +96,9 @@ class Segment {
   Status load(bool use_files);
   bool load_files(uint64_t* position, Offset* offset);
   Status walk(uint64_t position, Offset offset, const std::function<void(uint64_t, const BatchHeader&)>& visit);
-  Result<std::optional<FoundBatch>> skip_damage(uint64_t position, Offset expected, const char* why);
+  Result<std::optional<FoundBatch>> skip_damage(uint64_t position, Offset expected, const char* why,
+                                                const std::optional<LocatedBatch>& before);
+  Result<bool> step_over_known(uint64_t* position, BatchExpectation* expected);
   Result<LocatedBatch> locate_from(IndexEntry from, Offset offset, bool* index_is_wrong);
   Result<std::optional<TimestampedOffset>> find_in_batch(const LocatedBatch& at, int64_t timestamp_ms, Offset least);
   BatchExpectation expectation(Offset offset) const;
