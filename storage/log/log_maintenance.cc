@@ -140,7 +140,8 @@ void Log::advance_start(Offset offset) {
   CHECK_GE(offset, log_start_);
   CHECK_LE(offset, log_end_);
   log_start_ = offset;
-  epochs_.truncate_from_start(offset);
+  // The epochs below stay until the next open: if they went now, a crash before the mark is written would bring back
+  // records whose epochs are forgotten.
   std::erase_if(damaged_, [&](const DamagedRange& range) { return range.next_good <= offset; });
 }
 
