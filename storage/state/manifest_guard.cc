@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "storage/base/codec.h"
 #include "storage/base/crc32c.h"
@@ -58,7 +59,20 @@ Bytes encode(const Note& note) {
 
 }  // namespace
 
+Status ManifestGuard::check_current() {
+  Result<std::vector<DirectoryEntry>> entries = files_.list(directory_);
+  if (!entries.ok() || files_.exists(join_path(directory_, "CURRENT"))) return ok_status();
+  for (const DirectoryEntry& entry : *entries) {
+    std::string_view name = entry.name;
+    if (name.starts_with(kPrefix) || name.ends_with(".log") || name.ends_with(".sst")) {
+      return Status(Errc::kCorruption, "state store " + directory_ + ": CURRENT is missing beside " + entry.name);
+    }
+  }
+  return ok_status();
+}
+
 Status ManifestGuard::check() {
+  TRY(check_current());
   Result<Bytes> guard = files_.read_file(join_path(directory_, "GUARD"));
   std::optional<Note> note = guard.ok() ? decode(*guard) : std::nullopt;
   if (!note.has_value()) return ok_status();
@@ -71,8 +85,10 @@ Status ManifestGuard::check() {
   if (manifest.ends_with('\n')) manifest.remove_suffix(1);
   std::optional<uint64_t> number = number_of(manifest);
   if (!number.has_value()) return damaged("CURRENT names no manifest");
-  // RocksDB went on to a new one and was stopped before that was noted.
-  if (*number > number_of(note->manifest).value_or(0)) return ok_status();
+  if (*number > number_of(note->manifest).value_or(0)) {
+    // RocksDB went on to a new one and was stopped before that was noted.
+    return files_.exists(join_path(directory_, manifest)) ? ok_status() : damaged("CURRENT names a missing manifest");
+  }
   if (manifest != note->manifest) return damaged("CURRENT names an old manifest");
 
   Result<Bytes> content = files_.read_file(join_path(directory_, manifest), kManifestBytesMax);

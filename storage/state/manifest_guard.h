@@ -30,6 +30,9 @@ class ManifestGuard {
   void note(std::string_view manifest, uint64_t size);
 
  private:
+  // Without CURRENT RocksDB makes a new store, and then takes in what it finds of an old one's write-ahead log.
+  Status check_current();
+
   FileSystem& files_;
   const std::string directory_;
 };

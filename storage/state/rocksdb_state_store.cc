@@ -11,9 +11,7 @@
 #include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <filesystem>
 #include <mutex>
-#include <system_error>
 #include <utility>
 
 #include "storage/env/posix_file_system.h"
@@ -253,11 +251,15 @@ class RocksDbStateStoreProvider : public StateStoreProvider {
   }
 
   Status destroy(std::string_view directory) override {
-    // Not DestroyDB: it trusts the folder's content to tell it which files there are.
-    std::error_code error;
-    std::filesystem::remove_all(std::filesystem::path(directory), error);
-    if (!error) return ok_status();
-    return Status(Errc::kIo, "remove state store " + std::string(directory) + ": " + error.message());
+    // Not DestroyDB: it trusts the folder's content to tell it which files there are. The folder changes its name
+    // first, so that a crash in between cannot leave half a store under it.
+    std::unique_ptr<FileSystem> files = make_blocking_posix_file_system();
+    std::string dying = std::string(directory) + ".removed";
+    TRY(files->remove_tree(dying));
+    if (!files->exists(directory)) return ok_status();
+    TRY(files->rename(directory, dying));
+    TRY(files->sync_directory_now(parent_path(directory)));
+    return files->remove_tree(dying);
   }
 
  private:

@@ -57,6 +57,7 @@ TEST_F(ManifestGuardTest, FindsAManifestThatChanged) {
 TEST_F(ManifestGuardTest, AcceptsANewerManifestAndRefusesAnOlderOne) {
   note_first_entries();
   put("CURRENT", "MANIFEST-000012\n");
+  EXPECT_EQ(check(), Errc::kCorruption) << "there is none of this name";
   put("MANIFEST-000012", "new");
   EXPECT_EQ(check(), Errc::kOk) << "stopped before the new one was noted";
   put("CURRENT", "MANIFEST-000003\n");
@@ -72,6 +73,18 @@ TEST_F(ManifestGuardTest, FindsAMissingOrSenselessCurrent) {
   }
   ASSERT_TRUE(env_->files().remove_file("state/CURRENT").ok());
   EXPECT_EQ(check(), Errc::kCorruption);
+}
+
+TEST_F(ManifestGuardTest, FindsTheRemainsOfAStoreWithoutANoteToo) {
+  ASSERT_TRUE(env_->files().remove_file("state/CURRENT").ok());
+  EXPECT_EQ(check(), Errc::kCorruption);
+  ASSERT_TRUE(env_->files().remove_file("state/MANIFEST-000007").ok());
+  EXPECT_EQ(check(), Errc::kOk);
+  for (const char* name : {"000012.log", "000009.sst"}) {
+    put(name, "x");
+    EXPECT_EQ(check(), Errc::kCorruption);
+    ASSERT_TRUE(env_->files().remove_file(join_path("state", name)).ok());
+  }
 }
 
 TEST_F(ManifestGuardTest, ANoteThatIsDamagedSaysNothing) {

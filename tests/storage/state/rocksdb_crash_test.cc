@@ -236,9 +236,11 @@ TEST(RocksDbCrash, AFullDiskIsToldAndWritingGoesOnAfterSpaceReturned) {
   EXPECT_EQ(code, 0);
 }
 
-// Opens a folder in any condition: either the store is as it was after some batch, or a Status says no, and after
-// destroy() a new store works. Never a crash, never a wrong value.
-void expect_opens_or_is_rebuilt(const std::string& path, uint64_t written, const std::string& what) {
+// Opens a folder in any condition: either the store is as it was after some batch, or a Status says no (`code`: damage
+// is told as kCorruption, so that the owner knows to rebuild), and after destroy() a new store works. Never a crash,
+// never a wrong value.
+void expect_opens_or_is_rebuilt(const std::string& path, uint64_t written, const std::string& what,
+                                Errc code = Errc::kCorruption) {
   std::unique_ptr<StateStoreProvider> stores = provider();
   {
     Result<std::unique_ptr<StateStore>> store = stores->open(path);
@@ -248,8 +250,9 @@ void expect_opens_or_is_rebuilt(const std::string& path, uint64_t written, const
         EXPECT_LE(*last, written) << what;
         return;
       }
-      EXPECT_NE(last.status().code(), Errc::kFailed) << what << ": " << last.status().to_string();
+      EXPECT_EQ(last.status().code(), code) << what << ": " << last.status().to_string();
     } else {
+      EXPECT_EQ(store.status().code(), code) << what << ": " << store.status().to_string();
       EXPECT_NE(store.status().message().find(path), std::string_view::npos) << store.status().to_string();
     }
   }
@@ -335,8 +338,17 @@ TEST(RocksDbDamage, AnyFileWithAFlippedBit) {
 TEST(RocksDbDamage, TheFolderIsAFileOrHasADeletedParent) {
   testing::TempDir folder;
   std::ofstream(folder / "state") << "not a folder";
-  expect_opens_or_is_rebuilt(folder / "state", 0, "a file");
+  expect_opens_or_is_rebuilt(folder / "state", 0, "a file", Errc::kIo);
   EXPECT_FALSE(provider()->open(folder / "missing/parent/state").ok());
+}
+
+TEST(RocksDbDamage, AStoreThatWasHalfRemovedIsDestroyedForGood) {
+  testing::TempDir folder;
+  fs::copy(filled_folder(), folder / "state.removed");  // left over from a removal that was interrupted
+  expect_opens_or_is_rebuilt(folder / "state", 0, "nothing");
+  ASSERT_TRUE(provider()->destroy(folder / "state").ok());
+  EXPECT_FALSE(fs::exists(folder / "state.removed"));
+  EXPECT_FALSE(fs::exists(folder / "state"));
 }
 
 TEST(RocksDbDamage, DeletedWhileOpenItAnswersAStatusOrKeepsWorking) {
