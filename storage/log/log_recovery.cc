@@ -119,7 +119,14 @@ Status Recovery::make_durable(size_t from) {
     segment(i).file()->drop_cache();
     leave(i);
   }
-  return context_.files.sync_directory_now(context_.directory);
+  // The folders as well, up to the data folder: the process may have died before it synced the names it had made.
+  std::string folder = context_.directory;
+  for (int level = 0; level < kFolderLevels; ++level, folder = parent_path(folder)) {
+    Status synced = context_.files.sync_directory_now(folder);
+    // What lies above the data folder was there before us, and may be closed to us.
+    if (!synced.ok() && (level < 2 || synced.code() != Errc::kPermission)) return synced;
+  }
+  return ok_status();
 }
 
 // Done with a file for the moment: without a mark there may be very many (S16).
