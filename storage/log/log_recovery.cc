@@ -9,6 +9,9 @@ namespace trilog {
 
 namespace {
 
+// The partition's folder, its topic's, `topics` and the data folder.
+constexpr int kFolderLevels = 4;
+
 constexpr size_t kOpenFilesMax = 8;
 
 // One run over the files above the mark.
