@@ -11,6 +11,7 @@
 
 #include "storage/log/log.h"
 #include "storage/log/log_files.h"
+#include "storage/log/offset_index.h"
 #include "tests/sim/sim_env.h"
 #include "tests/support/batches.h"
 
