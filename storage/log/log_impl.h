@@ -58,7 +58,7 @@ struct Log::Impl {
   Status open(const std::optional<LogMark>& mark, bool clean);
   Result<bool> trust(const LogMark& mark);
   Status recover(const LogMark& mark);
-  void load_epochs(const LogListing& listing, bool use_temporaries);
+  Status load_epochs(const LogListing& listing, bool use_temporaries);
   Status rebuild_epochs();
   Status restore_producers();
   Status replay_producers(const ReplayStart& from);

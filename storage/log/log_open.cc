@@ -16,7 +16,7 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   snapshots.set_known(listing.snapshots);
   make_segments(listing);
   bool trusted = segments.empty() ? clean : clean && known_mark.has_value() && TRY(trust(mark));
-  load_epochs(listing, !trusted);
+  TRY(load_epochs(listing, !trusted));
   if (segments.empty()) {
     log.log_end_ = log.log_start_;
     log.recovery_.scanned = !clean;
@@ -82,23 +82,32 @@ Result<bool> Log::Impl::trust(const LogMark& mark) {
 
 // Leaves context.epochs null if there is nothing to go by. A temporary file is newer than leader-epochs: it was written
 // before the first batch of its epoch, and its name may not have been changed yet.
-void Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries) {
-  auto read = [this](const std::string& name) -> std::optional<LeaderEpochCache> {
-    auto bytes = files.read_file(join_path(log.directory_, name));
-    if (!bytes.ok()) return std::nullopt;
+Status Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries) {
+  auto read = [&](const std::string& name) -> Result<std::optional<LeaderEpochCache>> {
+    std::string path = join_path(log.directory_, name);
+    // S3: the process may have died before it synced them, and batches are judged by them at every later start.
+    if (use_temporaries) {
+      auto file = files.open(path, OpenMode::kReadWrite);
+      if (!file.ok() && file.status().code() == Errc::kNotFound) return std::optional<LeaderEpochCache>();
+      TRY(file.status());
+      TRY((*file)->sync_now());
+      (*file)->drop_cache();
+    }
+    auto bytes = files.read_file(path);
+    if (!bytes.ok()) return std::optional<LeaderEpochCache>();
     auto cache = LeaderEpochCache::decode(*bytes);
-    if (!cache.ok()) return std::nullopt;
-    return std::move(*cache);
+    if (!cache.ok()) return std::optional<LeaderEpochCache>();
+    return std::optional<LeaderEpochCache>(std::move(*cache));
   };
   if (segments.empty()) {
     context.epochs = &log.epochs_;
-    return;
+    return ok_status();
   }
   std::optional<LeaderEpochCache> best;
-  if (listing.has_epochs) best = read(std::string(kEpochsFile));
+  if (listing.has_epochs) best = TRY(read(std::string(kEpochsFile)));
   epochs_file_exists = listing.has_epochs;
   for (unsigned which = 0; use_temporaries && listing.has_epochs_temporary && which < 2; ++which) {
-    auto newer = read(epochs_temporary(which));
+    auto newer = TRY(read(epochs_temporary(which)));
     if (!newer.has_value() || !newer->latest().has_value()) continue;
     if (!best.has_value() || !best->latest().has_value() || newer->latest()->epoch > best->latest()->epoch) {
       best = std::move(newer);
@@ -106,10 +115,11 @@ void Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries) {
   }
   if (!best.has_value()) {
     if (listing.has_epochs) env.log().warning("the leader epochs of ", log.directory_, " cannot be read");
-    return;
+    return ok_status();
   }
   log.epochs_ = std::move(*best);
   context.epochs = &log.epochs_;
+  return ok_status();
 }
 
 Status Log::Impl::recover(const LogMark& mark) {
