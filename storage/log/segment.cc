@@ -88,8 +88,10 @@ Status Segment::open_for_writing() {
 Status Segment::append(ByteView bytes, std::span<const BatchHeader> headers) {
   Status written = file_->write_at(*size_, bytes);
   if (!written.ok()) {
-    // S8: whatever part arrived must not stand before the next batch.
+    // S8: whatever part arrived must not stand before the next batch, not even after a crash that forgets the cut: a
+    // whole batch could have arrived, and what was appended in its place be lost.
     Status restored = file_->truncate(*size_);
+    if (restored.ok()) restored = file_->sync_now();
     if (!restored.ok()) broken_ = true;
     return written;
   }
