@@ -31,7 +31,11 @@ struct MetadataLogConfig {
   Voter self;
   std::vector<Voter> voters;           // for forming an empty folder; afterwards the VoterSet in the log rules (Q8)
   uint64_t snapshot_bytes = 1u << 20;  // asks for a snapshot after so many bytes of entries
+  bool was_member = false;             // this node has registered before: an empty folder is damage, not new (S14)
 };
+
+inline constexpr size_t kProposalsWaitingMax = 64;
+inline constexpr size_t kProposalBytesMax = 16u << 20;
 
 struct CommittedBatch {
   Offset first;  // of the first record
@@ -60,12 +64,15 @@ class MetadataLog {
   virtual void start() = 0;
   // Appends the records as one batch. `done`: the offset of the first record once the batch is committed and applied
   // (on_commit ran); kFailed if this node does not lead or lost leadership before (the outcome is then unknown).
-  // At most 64 proposals may wait: more are kBusy.
+  // At most kProposalsWaitingMax may wait: more are kBusy. More than kProposalBytesMax: kTooLarge. Proposals made while
+  // others are being written go out together, with one sync.
   virtual void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) = 0;
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
   virtual BrokerId leader() const = 0;   // kNoBroker if not known
   virtual Offset committed() const = 0;  // exclusive end
+  // Where the first record of the next proposal will be, if nobody else proposes before and this node goes on leading.
+  virtual Offset next_offset() const = 0;
   virtual const std::vector<Voter>& voters() const = 0;
   virtual void close(UniqueFunction<void(Status)> done) = 0;
 };
