@@ -45,9 +45,9 @@ class Cursor {
     auto byte = static_cast<uint32_t>(*at_++);
     uint32_t bits = byte & 0x7f;
     for (int shift = 7; byte >= 0x80; shift += 7) {
-      if (shift > 28 || at_ == end_) return false;
+      if (at_ == end_) return false;
       byte = static_cast<uint32_t>(*at_++);
-      if (shift == 28 && byte > 0x0f) return false;
+      if (shift == 28 && byte > 0x0f) return false;  // over 32 bits, or a sixth byte
       bits |= (byte & 0x7f) << shift;
     }
     value = static_cast<int32_t>((bits >> 1) ^ (0 - (bits & 1)));
@@ -60,9 +60,9 @@ class Cursor {
     auto byte = static_cast<uint64_t>(*at_++);
     uint64_t bits = byte & 0x7f;
     for (int shift = 7; byte >= 0x80; shift += 7) {
-      if (shift > 63 || at_ == end_) return false;
+      if (at_ == end_) return false;
       byte = static_cast<uint64_t>(*at_++);
-      if (shift == 63 && byte > 1) return false;
+      if (shift == 63 && byte > 1) return false;  // over 64 bits, or an eleventh byte
       bits |= (byte & 0x7f) << shift;
     }
     value = zigzag_decode(bits);

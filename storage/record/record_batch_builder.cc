@@ -48,8 +48,6 @@ RecordBatchBuilder::RecordBatchBuilder(Codec codec, BatchProducer producer) : co
 void RecordBatchBuilder::reset() {
   buffer_.resize_uninitialized(kBatchHeaderBytes);
   count_ = 0;
-  base_timestamp_ = 0;
-  max_timestamp_ = kNoTimestamp;
 }
 
 size_t RecordBatchBuilder::record_size_bound(std::optional<ByteView> key, std::optional<ByteView> value,

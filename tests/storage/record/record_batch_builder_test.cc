@@ -42,13 +42,17 @@ TEST(RecordBatchBuilder, GivesBackItsRecordsWithEveryCodec) {
 }
 
 TEST(RecordBatchBuilder, LeavesToTheBrokerWhatTheBrokerStamps) {
-  Bytes batch = make_batch({{"k", "v"}});
-  EXPECT_EQ(parsed(batch).base_offset(), Offset(0));
-  EXPECT_EQ(parsed(batch).leader_epoch(), kNoLeaderEpoch);
-  EXPECT_EQ(parsed(batch).producer_id(), kNoProducerId);
-  EXPECT_EQ(parsed(batch).producer_epoch(), ProducerEpoch(-1));
-  EXPECT_EQ(parsed(batch).base_sequence(), kNoSequence);
-  EXPECT_EQ(parsed(batch).last_sequence(), kNoSequence);
+  RecordBatchBuilder builder;
+  for (int i = 0; i < 2; ++i) {  // without a producer no sequence moves on
+    builder.add(0, as_bytes("k"), as_bytes("v"));
+    Bytes batch = builder.build().value();
+    EXPECT_EQ(parsed(batch).base_offset(), Offset(0));
+    EXPECT_EQ(parsed(batch).leader_epoch(), kNoLeaderEpoch);
+    EXPECT_EQ(parsed(batch).producer_id(), kNoProducerId);
+    EXPECT_EQ(parsed(batch).producer_epoch(), ProducerEpoch(-1));
+    EXPECT_EQ(parsed(batch).base_sequence(), kNoSequence);
+    EXPECT_EQ(parsed(batch).last_sequence(), kNoSequence);
+  }
 }
 
 TEST(RecordBatchBuilder, StartsTheNextBatchEmpty) {
@@ -92,6 +96,12 @@ TEST(RecordBatchBuilder, CarriesTimestampsThatAreFartherApartThan63Bits) {
   Bytes batch = make_batch(records);
   EXPECT_EQ(parsed(batch).max_timestamp(), kLatest);
   EXPECT_EQ(records_of(batch), records);
+}
+
+TEST(RecordBatchBuilder, KnowsTheLatestOfTimestampsBefore1970) {
+  Bytes batch = make_batch({{"a", "1", {}, -5000}, {"b", "2", {}, -3000}, {"c", "3", {}, -4000}});
+  EXPECT_EQ(parsed(batch).base_timestamp(), -5000);
+  EXPECT_EQ(parsed(batch).max_timestamp(), -3000);
 }
 
 TEST(RecordBatchBuilder, NeverAddsMoreThanItsBound) {

@@ -179,6 +179,10 @@ TEST(RecordBatch, RefusesAFrameThatCannotBe) {
   EXPECT_EQ(with(23, int32_t{-1}), Errc::kCorruption);
   EXPECT_EQ(with(23, int32_t{1}), Errc::kCorruption);  // two offsets for three records
   EXPECT_EQ(with(57, int32_t{-1}), Errc::kCorruption);
+  Bytes no_offsets = Bytes::copy_of(sound.view());
+  patch(no_offsets, 23, int32_t{-1});
+  patch(no_offsets, 57, int32_t{0});
+  EXPECT_EQ(parse_code(no_offsets), Errc::kCorruption);
   EXPECT_EQ(with(57, int32_t{4}), Errc::kCorruption);
   EXPECT_EQ(with(57, std::numeric_limits<int32_t>::max()), Errc::kCorruption);
   EXPECT_EQ(with(0, int64_t{-1}), Errc::kCorruption);
@@ -297,6 +301,12 @@ TEST(RecordBatch, AcceptsTheWidestNumbers) {
   EXPECT_EQ(check_code(batch), Errc::kOk);
   EXPECT_TRUE(read_all(parsed(batch)).status.ok());
   EXPECT_EQ(check_code(batch_around("9000 00 00 00 02 6b 02 76 00", 1)), Errc::kOk);
+}
+
+TEST(RecordBatch, AcceptsTheSmallestHeader) {
+  Bytes batch = make_batch({{"k", "v", {{"", std::nullopt}}}});
+  EXPECT_EQ(check_code(batch), Errc::kOk);
+  EXPECT_EQ(records_of(batch), (std::vector<TestRecord>{{"k", "v", {{"", std::nullopt}}}}));
 }
 
 TEST(RecordBatch, RefusesAWrongCountOrLastOffset) {
