@@ -11,6 +11,7 @@ MarkKeeper::MarkKeeper(Env& env, Limits limits, ReplicaManager::PersistMarks per
     : env_(env), limits_(limits), persist_(std::move(persist)), find_(std::move(find)) {}
 
 void MarkKeeper::touched(const Partition& partition, uint64_t bytes) {
+  if (stopped_) return;
   dirty_.insert(partition.id());
   (partition.synced() ? synced_bytes_ : replicated_bytes_) += bytes;
   if (synced_bytes_ >= limits_.synced_bytes_max || replicated_bytes_ >= limits_.replicated_bytes_max) {
@@ -24,8 +25,15 @@ void MarkKeeper::touched(const Partition& partition, uint64_t bytes) {
   arm();
 }
 
+void MarkKeeper::stop(const Status& why) {
+  stopped_ = true;
+  alive_.reset();
+  for (Done& done : std::exchange(handed_, {})) done(why);
+  for (Done& done : std::exchange(waiting_, {})) done(why);
+}
+
 void MarkKeeper::arm() {
-  if (armed_ || rounding_ || dirty_.empty()) return;
+  if (stopped_ || armed_ || rounding_ || dirty_.empty()) return;
   armed_ = true;
   env_.executor().schedule_after(limits_.interval_ms * 1'000'000, [this, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
@@ -52,6 +60,8 @@ void MarkKeeper::begin_round() {
   CHECK(!rounding_ && syncing_.empty());
   rounding_ = true;
   again_ = false;
+  synced_bytes_ = 0;
+  replicated_bytes_ = 0;
   for (const TopicPartition& id : dirty_) {
     Partition* partition = find_(id);
     if (partition == nullptr || partition->failed() || partition->log()->unsynced_bytes() == 0) continue;
@@ -92,8 +102,6 @@ void MarkKeeper::hand_over() {
     marks.emplace(id, mark);
   }
   dirty_.clear();
-  synced_bytes_ = 0;
-  replicated_bytes_ = 0;
   CHECK(handed_.empty());
   handed_ = std::exchange(waiting_, {});
   Marks changes = marks;
@@ -110,8 +118,8 @@ void MarkKeeper::handed_over(const Marks& marks, Status status) {
     for (const auto& [id, mark] : marks) dirty_.insert(id);
   }
   for (Done& done : std::exchange(handed_, {})) done(status);
-  // The callbacks may have begun a round of their own.
-  if (rounding_) return;
+  // The callbacks may have begun a round of their own, or ended everything.
+  if (rounding_ || stopped_) return;
   if (again_ || !waiting_.empty()) {
     begin_round();
   } else {

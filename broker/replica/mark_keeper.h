@@ -41,6 +41,9 @@ class MarkKeeper {
   // Everything touched so far, persisted; `done` runs when it is, never inside this call.
   void persist_now(Done done);
 
+  // Answers everybody who waits; nothing is persisted from now on.
+  void stop(const Status& why);
+
   bool idle() const { return !rounding_ && dirty_.empty(); }
 
  private:
@@ -59,7 +62,8 @@ class MarkKeeper {
   bool rounding_ = false;                     // from begin_round() until the marks are persisted
   bool again_ = false;                        // another round right after this one
   bool armed_ = false;
-  uint64_t synced_bytes_ = 0;  // appended since the last marks were taken
+  bool stopped_ = false;
+  uint64_t synced_bytes_ = 0;  // appended since the last round began
   uint64_t replicated_bytes_ = 0;
   std::vector<Done> waiting_;  // for the next marks that are taken
   std::vector<Done> handed_;   // for those on their way

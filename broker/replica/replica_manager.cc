@@ -491,11 +491,15 @@ void ReplicaManager::Impl::log_closed(Partition& partition, Status status) {
 
 void ReplicaManager::Impl::all_closed() {
   purgatory.stop();
+  if (!close_status.ok()) {
+    marks.stop(close_status);
+    return stopped(close_status);
+  }
   // The marks file must not stay behind the clean marker: the marker is gone after the next start, and then a crash
   // would judge the logs by marks from long ago.
   marks.persist_now([this, still = std::weak_ptr<bool>(alive)](Status status) {
     if (still.expired()) return;
-    if (!close_status.ok()) return stopped(close_status);
+    marks.stop(Status(Errc::kFailed, "the node stopped"));
     if (!status.ok()) return stopped(std::move(status));
     Marks exact;
     for (const auto& [id, partition] : partitions) {
