@@ -14,7 +14,10 @@ def main():
     known = set()
     for line in open("docs/rules.md", encoding="utf-8"):
         if line.startswith("| "):
-            known.update(re.findall(r"\b[SRCQGAFX][0-9]{1,2}\b", line.split("|")[1]))
+            ids = line.split("|")[1]
+            known.update(re.findall(r"\b[SRCQGAFX][0-9]{1,2}\b", ids))
+            for letter, first, last in re.findall(r"\b([A-Z])([0-9]+)–[A-Z]([0-9]+)", ids):
+                known.update(f"{letter}{n}" for n in range(int(first), int(last)))
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.h", "*.cc"]
     files = [f for f in subprocess.check_output(listed, text=True).split("\n") if f and os.path.exists(f)]
     wrong, quoted = [], set()
