@@ -271,5 +271,16 @@ TEST(Compression, RefusesAZstdWindowOfMoreThanEightMebibytes) {
   }
 }
 
+// Formats of before 1.0 have decoders without a limit, and frames to be skipped are a place to hide anything.
+TEST(Compression, RefusesZstdFramesThatAreNotOfTodaysFormat) {
+  for (std::string_view hex : {"27b52ffd601700c504ff27b52ffd008253", "26b52ffd601700c504ff27b52ffd008253",
+                               "25b52ffd601700c504ff27b52ffd008253", "502a4d18 04000000 00000000"}) {
+    EXPECT_EQ(decompress(Codec::kZstd, from_hex(hex), kMiB).status().code(), Errc::kCorruption) << hex;
+    Bytes behind_a_sound_one = from_hex(kZstdBlock);
+    behind_a_sound_one.append(from_hex(hex));
+    EXPECT_EQ(decompress(Codec::kZstd, behind_a_sound_one, kMiB).status().code(), Errc::kCorruption) << hex;
+  }
+}
+
 }  // namespace
 }  // namespace trilog
