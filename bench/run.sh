@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the yardsticks and the small benchmarks one after another: bench/run.sh [BUILD=build/release] [DIRECTORY=.]
+# Runs the yardsticks and the small benchmarks one after another: bench/run.sh [BUILD=build/release] [DIRECTORY=BUILD]
 # DIRECTORY says on which disk the bytes go. README.md beside this file tells how to read the figures.
 set -euo pipefail
 build=$(readlink -f "${1:-build/release}")
-directory=${2:-.}
+directory=$(readlink -f "${2:-$build}")
+cd "$(dirname "$(readlink -f "$0")")/.."
 
 title() { printf '\n%s\n' "$*"; }
 
@@ -17,5 +18,7 @@ title "limit: the same, acknowledged after a group-committed sync"
 title "limit: bare gRPC"
 "$build/grpc_limit" --directory "$directory"
 "$build/grpc_limit" --directory "$directory" --sync --total-mb 512
+title "the broker beside its limits: figure, limit, share of it (lowest to highest), cost"
+bench/compare.py "$build" "$directory"
 title "storage"
 (cd "$directory" && "$build/storage_bench" --benchmark_min_time=0.2)

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""The broker beside this machine's limits, both measured in turn in the same minute: bench/compare.py [BUILD] [DIRECTORY].
+
+Starts `trilog up` in a temporary folder of DIRECTORY and runs `trilog bench` against it. Before each measurement of the
+broker comes its yardstick: copy_limit with the same bytes, batch size and durability. Shown are medians over the rounds
+and the share of the limit; README.md beside this file tells how to read them. --quick makes every size tiny: that tests
+this program and measures nothing. Ends with 1 if something could not be measured."""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PATIENCE_S = 300  # for one measurement
+IN_FLIGHT_BYTES = 5 << 20  # of the yardstick
+RECORD_BYTES = 1024
+
+
+def run(command):
+    """The JSON lines that a measuring command prints."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=PATIENCE_S, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: ended with {done.returncode}")
+    return [json.loads(line) for line in done.stdout.decode().splitlines() if line]
+
+
+class Broker:
+    def __init__(self, program, folder):
+        self.log = os.path.join(folder, "broker.log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [program, "up", "--data", os.path.join(folder, "data"), "--port", "any", "--json"],
+                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        self.address = None
+        while self.address is None:
+            if self.process.poll() is not None or time.monotonic() > until:
+                sys.exit("the broker did not start:\n" + open(self.log, encoding="utf-8").read())
+            time.sleep(0.01)
+            for line in open(self.log, encoding="utf-8"):
+                if line.endswith("\n") and line.startswith("{") and json.loads(line).get("event") == "ready":
+                    self.address = json.loads(line)["addresses"][0]
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+
+
+class Comparison:
+    def __init__(self, options):
+        self.options = options
+        self.program = os.path.join(options.build, "trilog")
+        self.copy_limit = os.path.join(options.build, "copy_limit")
+        self.count = 0
+
+    def limit(self, durability, batch_bytes, total_bytes, window):
+        command = [self.copy_limit, "--directory", self.options.directory, "--json", "--rounds", "1",
+                   "--total-mb", str(total_bytes / 2**20), "--batch-kb", str(batch_bytes / 1024),
+                   "--record-bytes", str(RECORD_BYTES), "--window", str(window)]
+        return run(command + (["--sync"] if durability == "synced" else []))[0]
+
+    def bench(self, broker, action, *arguments):
+        before = broker.cpu_seconds()
+        figures = run([self.program, "bench", action, "--server", broker.address, "--json", *arguments])[-1]
+        figures["broker_cpu_seconds"] = broker.cpu_seconds() - before
+        return figures
+
+    def topic(self):
+        self.count += 1
+        return f"bench-{self.count}"
+
+    def produce(self, broker, durability, batch_bytes):
+        total = (1 << 20) if self.options.quick else self.options.total_mb << 20
+        shares, rates, limits, cpu = [], [], [], []
+        for _ in range(self.options.rounds):
+            limit = self.limit(durability, batch_bytes, total, max(1, IN_FLIGHT_BYTES // batch_bytes))
+            figures = self.bench(broker, "produce", "--topic", self.topic(), "--durability", durability,
+                                 "--records", str(total // RECORD_BYTES), "--record-bytes", str(RECORD_BYTES),
+                                 "--batch-bytes", str(batch_bytes))
+            rates.append(figures["mb_per_second"])
+            limits.append(limit["mb_per_second"])
+            shares.append(rates[-1] / limits[-1])
+            cpu.append(figures["broker_cpu_seconds"] / (total / 1e9))
+        self.show(f"produce, batches of {batch_bytes >> 10} KiB", durability, f"{statistics.median(rates):.0f} MB/s",
+                  f"{statistics.median(limits):.0f} MB/s", shares, f"{statistics.median(cpu):.2f} CPU s per GB")
+
+    def consume(self, broker):
+        total = (1 << 20) if self.options.quick else self.options.total_mb << 20
+        topic = self.topic()
+        size = ["--record-bytes", str(RECORD_BYTES), "--records", str(total // RECORD_BYTES)]
+        self.bench(broker, "produce", "--topic", topic, "--durability", "replicated", *size)
+        rates, limits, shares = [], [], []
+        for _ in range(self.options.rounds):
+            # The way out moves the same bytes as the way in; the write of the yardstick stands for the read.
+            limits.append(self.limit("replicated", 1 << 20, total, 5)["mb_per_second"])
+            rates.append(self.bench(broker, "consume", "--topic", topic, *size)["mb_per_second"])
+            shares.append(rates[-1] / limits[-1])
+        self.show("consume", "page cache", f"{statistics.median(rates):.0f} MB/s", f"{statistics.median(limits):.0f} MB/s",
+                  shares, "")
+
+    def latency(self, broker, durability):
+        rate, seconds = (200, 1) if self.options.quick else (1000, 5)
+        rates, limits, shares = [], [], []
+        for _ in range(self.options.rounds):
+            limit = self.limit(durability, RECORD_BYTES, (50 if self.options.quick else 2000) * RECORD_BYTES, 1)
+            figures = self.bench(broker, "latency", "--topic", self.topic(), "--durability", durability,
+                                 "--rate", str(rate), "--duration", f"{seconds}s", "--record-bytes", "100")
+            rates.append(figures["latency_ms"]["p50"])
+            limits.append(limit["latency_us"]["p50"] / 1000)
+            shares.append(rates[-1] / limits[-1])
+        self.show(f"latency p50 at {rate}/s", durability, f"{statistics.median(rates):.2f} ms",
+                  f"{statistics.median(limits):.2f} ms", shares, "", times=True)
+
+    def show(self, what, durability, figure, limit, shares, remark, times=False):
+        middle, low, high = statistics.median(shares), min(shares), max(shares)
+        share = f"{middle:.1f} x ({low:.1f}–{high:.1f})" if times else f"{middle:.0%} ({low:.0%}–{high:.0%})"
+        durability = {"replicated": "page cache"}.get(durability, durability)
+        print(f"{what:<28} {durability:<10} {figure:>10}   limit {limit:>10}   {share:<18} {remark}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", nargs="?", default="build/release")
+    parser.add_argument("directory", nargs="?", help="where the bytes go; default: BUILD")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--total-mb", type=int, default=512)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.build = os.path.abspath(options.build)
+    options.directory = options.directory or options.build
+    if options.quick:
+        options.rounds = 1
+
+    folder = tempfile.mkdtemp(prefix="trilog-bench-", dir=options.directory)
+    broker = None
+    try:
+        comparison = Comparison(options)
+        broker = Broker(comparison.program, folder)
+        for durability in ("synced", "replicated"):
+            for batch_bytes in (64 << 10, 1 << 20):
+                comparison.produce(broker, durability, batch_bytes)
+        comparison.consume(broker)
+        for durability in ("synced", "replicated"):
+            comparison.latency(broker, durability)
+        broker.stop()
+    finally:
+        if broker is not None and broker.process.poll() is None:
+            broker.process.kill()
+            broker.process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
