@@ -1,0 +1,29 @@
+// Finds out where a Consume stream begins: which partitions, and from which offset each.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "broker/api/requests.h"
+#include "broker/broker.h"
+#include "trilog/v1/broker.pb.h"
+
+namespace trilog::grpc_edge {
+
+struct ConsumeBeginning {
+  std::string topic;
+  PartitionId partition{0};
+  Offset offset{0};
+};
+
+// What can be refused without asking anybody.
+std::optional<api::Error> check_consume_start(const v1::ConsumeRequest::Start& start, size_t positions_max);
+
+// In this order: the offset given for a position, the group's committed offset, the time given, `from`. `done` runs
+// once, on a shard's thread.
+void resolve_consume_start(Broker& broker, const v1::ConsumeRequest::Start& start,
+                           std::function<void(api::Answer<std::vector<ConsumeBeginning>>)> done);
+
+}  // namespace trilog::grpc_edge

@@ -1,0 +1,115 @@
+#include "broker/grpc/grpc_server.h"
+
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "broker/grpc/admin_service.h"
+#include "broker/grpc/data_service.h"
+#include "broker/grpc/edge.h"
+#include "broker/grpc/health_service.h"
+#include "broker/grpc/listen_address.h"
+#include "broker/grpc/reflection_service.h"
+#include "broker/grpc/rpc_server.h"
+
+namespace trilog {
+namespace {
+
+// Above the limit of a request, so that the refusal of a larger one comes from us, with its reason.
+constexpr int kReceiveBytesMax = 64 << 20;
+constexpr int kStartTries = 8;
+// A client may ping this often, also without calls; we ping one that was silent for long, to notice that it is gone.
+constexpr int kPingIntervalMinMs = 5'000;
+constexpr int kKeepaliveMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+// Records come by the megabyte: fewer, larger frames, and room for a whole request before we acknowledge it.
+constexpr int kFrameBytes = 1 << 20;
+constexpr int kLookAheadBytes = 4 << 20;
+
+void configure(grpc::ServerBuilder& builder, const BrokerOptions& options) {
+  builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
+  builder.SetMaxSendMessageSize(-1);
+  // Without this two brokers could listen on one port, and clients would get one or the other.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kFrameBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookAheadBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kPingIntervalMinMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.streams_max));
+  builder.SetResourceQuota(grpc::ResourceQuota("trilog").Resize(options.memory_limit));
+}
+
+}  // namespace
+
+struct GrpcServer::Impl {
+  Impl(Broker& broker, GrpcServerOptions given)
+      : options(std::move(given)), edge(broker, options.log, [this](int64_t delay_ms, std::function<void(bool)> task) {
+          server.after(delay_ms, std::move(task));
+        }) {}
+
+  Status start_once() {
+    std::vector<grpc_edge::ListenAddress> found = TRY(grpc_edge::resolve_listen(options.listen));
+    grpc::ServerBuilder builder;
+    configure(builder, edge.options());
+    for (const auto& address : found) builder.AddListeningPort(address.text(), grpc::InsecureServerCredentials());
+    if (!options.unix_socket.empty()) {
+      // Whoever holds the data folder owns the socket in it; what lies there is from a process that is gone.
+      ::unlink(options.unix_socket.c_str());
+      builder.AddListeningPort("unix:" + options.unix_socket, grpc::InsecureServerCredentials());
+    }
+    if (!server.start(builder, options.threads)) {
+      return {Errc::kAlreadyExists, "cannot listen on " + found.front().text() +
+                                        (options.unix_socket.empty() ? "" : " and " + options.unix_socket)};
+    }
+    for (const auto& address : found) addresses.push_back(address.text());
+    port = found.front().port;
+    return {};
+  }
+
+  const GrpcServerOptions options;
+  grpc_edge::Edge edge;
+  grpc_edge::RpcServer server;
+  std::vector<std::string> addresses;
+  int port = 0;
+};
+
+GrpcServer::GrpcServer(Broker& broker, GrpcServerOptions options)
+    : impl_(std::make_unique<Impl>(broker, std::move(options))) {
+  grpc_edge::RpcMethods methods;
+  grpc_edge::add_data_methods(impl_->edge, methods);
+  grpc_edge::add_admin_methods(impl_->edge, methods);
+  grpc_edge::add_health_methods(impl_->edge, methods);
+  grpc_edge::add_reflection_methods(impl_->edge, methods);
+  impl_->server.set_methods(std::move(methods));
+}
+
+GrpcServer::~GrpcServer() { stop(); }
+
+Status GrpcServer::start() {
+  bool picks = false;
+  for (const std::string& address : impl_->options.listen) picks = picks || address.ends_with(":0");
+  Status status;
+  // A port that was free when it was picked may be gone when gRPC binds it.
+  for (int i = 0; i < (picks ? kStartTries : 1); ++i) {
+    status = impl_->start_once();
+    if (status.code() != Errc::kAlreadyExists) break;
+  }
+  return status;
+}
+
+const std::vector<std::string>& GrpcServer::addresses() const { return impl_->addresses; }
+int GrpcServer::port() const { return impl_->port; }
+void GrpcServer::set_serving(bool serving) { impl_->edge.set_serving(serving); }
+bool GrpcServer::drain(int64_t limit_ms) { return impl_->edge.drain(limit_ms); }
+
+void GrpcServer::stop() {
+  impl_->server.stop(0);
+  if (!impl_->options.unix_socket.empty()) ::unlink(impl_->options.unix_socket.c_str());
+}
+
+}  // namespace trilog

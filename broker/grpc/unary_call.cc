@@ -1,0 +1,63 @@
+#include "broker/grpc/unary_call.h"
+
+#include <google/protobuf/message_lite.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <string>
+
+#include "broker/grpc/grpc_error.h"
+#include "broker/grpc/typed_call.h"
+#include "broker/grpc/wire.h"
+
+namespace trilog::grpc_edge {
+
+void UnaryCall::succeed(const grpc::ByteBuffer& answer) {
+  if (!may_wait_) edge_.report(context(), method_, started_ns_, nullptr);
+  call_.finish(answer, grpc::Status::OK);
+}
+
+void UnaryCall::succeed(const google::protobuf::MessageLite& answer) {
+  Bytes bytes(answer.ByteSizeLong());
+  answer.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(bytes.data()));
+  succeed(buffer_of(std::move(bytes)));
+}
+
+void UnaryCall::fail(const api::Error& error) {
+  edge_.report(context(), method_, started_ns_, &error);
+  add_trailers(context(), error);
+  call_.finish(make_status(error, edge_.self()));
+}
+
+void UnaryCall::on_read(bool ok) {
+  if (auto refusal = edge_.refusal()) return fail(*refusal);
+  if (!ok) return fail({api::ErrorCode::kInvalidRequest, "the call ended before its request"});
+  grpc::ByteBuffer request = std::move(request_);
+  run(request);
+}
+
+bool parse_message(const grpc::ByteBuffer& request, google::protobuf::MessageLite& message) {
+  if (!request.Valid()) {
+    message.Clear();
+    return true;  // no bytes: every field has its default
+  }
+  grpc::ByteBuffer shared = request;  // counted, not copied
+  grpc::ProtoBufferReader reader(&shared);
+  return message.ParseFromZeroCopyStream(&reader);
+}
+
+api::Error malformed_request(std::string_view message_name) {
+  return {api::ErrorCode::kInvalidRequest,
+          "the bytes received are not a " + std::string(message_name) + "; check the client's generated code"};
+}
+
+api::Error throttled(const Edge& edge) {
+  constexpr uint32_t kRetryAfterMs = 100;
+  uint64_t limit = edge.options().in_flight_bytes_max;
+  api::Error error(api::ErrorCode::kThrottled, "the broker holds as many bytes of requests as it may (" +
+                                                   std::to_string(limit) + "); try again in " +
+                                                   std::to_string(kRetryAfterMs) + " ms");
+  error.retry_after_ms = kRetryAfterMs;
+  return std::move(error).with_detail("limit", std::to_string(limit));
+}
+
+}  // namespace trilog::grpc_edge
