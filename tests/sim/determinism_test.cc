@@ -34,7 +34,7 @@ uint64_t busy_run(uint64_t seed, std::string* order = nullptr) {
     auto delay = static_cast<int64_t>(env.random().next() % 1000);
     env.executor().schedule_after(delay, [&work, shard, left] { work(shard, left - 2); });
     EXPECT_TRUE(open_files[shard]->write_at(static_cast<uint64_t>(left), as_bytes("x")).ok());
-    open_files[shard]->sync([&work, shard, left](Status) { work(shard, left - 3); });
+    open_files[shard]->sync([&work, shard, left](const Status&) { work(shard, left - 3); });
   };
   for (size_t shard = 0; shard < 3; ++shard) {
     envs[shard]->executor().post([&work, shard] { work(shard, 12); });

@@ -102,7 +102,7 @@ std::string DiskImage::path_of(InodeId inode) const {
   while (inode != kRootInode) {
     const Node* at = node(inode);
     if (at == nullptr || at->parent == kNoInode) return "(removed)" + path;
-    path = "/" + at->name + path;
+    path.insert(0, "/" + at->name);
     inode = at->parent;
   }
   return path;

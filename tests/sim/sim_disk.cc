@@ -33,7 +33,7 @@ void SimDisk::perform(DiskOp op) {
   scheduler_.fold(static_cast<uint64_t>(crc32c(op.bytes)) << 32 ^ crc32c(as_bytes(op.name)));
   image_.apply(op);
   if (recording_) record_.ops.push_back(op);
-  state_.add(std::move(op));
+  state_.add(op);
 }
 
 Status SimDisk::check(DiskCall call, std::string_view path) {

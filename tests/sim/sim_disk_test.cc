@@ -102,7 +102,7 @@ TEST_F(SimDiskTest, ASyncCoversOnlyWhatCameBeforeIt) {
   std::unique_ptr<File> file = durable_file("a", "one ");
   ASSERT_TRUE(file->write_at(4, as_bytes("two ")).ok());
   bool done = false;
-  file->sync([&](Status status) { done = status.ok(); });
+  file->sync([&](const Status& status) { done = status.ok(); });
   ASSERT_TRUE(file->write_at(8, as_bytes("three")).ok());
   world_.run_until_idle();
   ASSERT_TRUE(done);
@@ -114,7 +114,7 @@ TEST_F(SimDiskTest, ASyncUnderWayAtAPowerCutPromisesNothing) {
   std::unique_ptr<File> file = durable_file("a", "one");
   ASSERT_TRUE(file->write_at(3, as_bytes(" two")).ok());
   bool answered = false;
-  file->sync([&](Status) { answered = true; });
+  file->sync([&](const Status&) { answered = true; });
   restart_after_power_cut(CrashPolicy::lose_all());
   world_.run_until_idle();
   EXPECT_FALSE(answered);
@@ -125,7 +125,7 @@ TEST_F(SimDiskTest, ASyncGoesOnWhenOnlyTheProcessDies) {
   std::unique_ptr<File> file = durable_file("a", "one");
   ASSERT_TRUE(file->write_at(3, as_bytes(" two")).ok());
   bool answered = false;
-  file->sync([&](Status) { answered = true; });
+  file->sync([&](const Status&) { answered = true; });
   env_.reset();
   world_.run_until_idle();
   EXPECT_FALSE(answered);
@@ -243,7 +243,7 @@ TEST_F(SimDiskTest, HeldSyncsWaitUntilLetGo) {
   disk_.hold_syncs(true);
   std::unique_ptr<File> file = durable_file("a", "");
   int answers = 0;
-  file->sync([&](Status) { ++answers; });
+  file->sync([&](const Status&) { ++answers; });
   world_.run_for(10'000'000'000);
   EXPECT_EQ(answers, 0);
   EXPECT_EQ(disk_.syncs_held(), 1u);
@@ -256,7 +256,7 @@ TEST_F(SimDiskTest, ASlowDiskTakesItsTime) {
   disk_.set_sync_delay(5'000'000, 10'000'000);
   std::unique_ptr<File> file = durable_file("a", "");
   int64_t start = world_.now_ns();
-  file->sync([](Status) {});
+  file->sync([](const Status&) {});
   world_.run_until_idle();
   EXPECT_GE(world_.now_ns() - start, 5'000'000);
   EXPECT_LT(world_.now_ns() - start, 10'000'000);

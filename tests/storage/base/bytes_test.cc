@@ -20,8 +20,8 @@ TEST(Bytes, IsEmptyAfterBeingMovedFrom) {
   Bytes source = Bytes::copy_of("abc");
   Bytes target = std::move(source);
   EXPECT_EQ(as_text(target), "abc");
-  EXPECT_TRUE(source.empty());  // NOLINT: the state after a move is promised
-  source.append(as_bytes("new"));
+  EXPECT_TRUE(source.empty());     // NOLINT: the state after a move is promised
+  source.append(as_bytes("new"));  // NOLINT: and it is usable again
   EXPECT_EQ(as_text(source), "new");
   EXPECT_EQ(as_text(target), "abc");
 }
