@@ -417,16 +417,20 @@ class CrashRun {
       State& state = states_[p];
       std::map<int64_t, std::string> found;
       std::set<std::string> seen;
-      for (auto& [offset, text] : node_.read_all(partition(p))) {
-        EXPECT_EQ(offset, static_cast<int64_t>(found.size())) << "offsets are contiguous";
+      // A power cut may keep a later write and lose an earlier one that nobody was promised. The log does not know
+      // that nobody was, so it calls that damage (S2), and readers are told where to go on.
+      int32_t newest = -1;
+      for (auto& [offset, text] : node_.read_all(partition(p), std::nullopt, true)) {
+        EXPECT_TRUE(found.empty() || offset > found.rbegin()->first) << "offsets rise";
         EXPECT_TRUE(seen.insert(text).second) << "written twice (X4)";
+        newest = std::max(newest, std::stoi(text.substr(text.find('-') + 1)));
         found.emplace(offset, std::move(text));
       }
       for (const auto& [offset, text] : state.acknowledged) {
         EXPECT_EQ(found[offset], text) << "acknowledged record " << p << "/" << offset << " is gone (X1)";
       }
       // The producer goes on after what is there: what it does not find it sends again, under the same sequence.
-      state.next_sequence = static_cast<int32_t>(found.size());
+      state.next_sequence = newest + 1;
     }
   }
 
