@@ -105,6 +105,7 @@ TEST_P(FileSystemContract, WritesManyPiecesOneAfterAnother) {
     expected += texts.back();
   }
   std::vector<ByteView> pieces;
+  pieces.reserve(texts.size());
   for (const std::string& text : texts) pieces.push_back(as_bytes(text));
   ASSERT_TRUE(open("a")->write_at(3, pieces).ok());
   EXPECT_EQ(read("a"), std::string(3, '\0') + expected);
@@ -266,7 +267,7 @@ TEST_P(FileSystemContract, SyncAnswersLaterAndOnce) {
   ASSERT_TRUE(file->write_at(0, as_bytes("x")).ok());
   int answers = 0;
   bool inside = true;
-  file->sync([&](Status status) {
+  file->sync([&](const Status& status) {
     EXPECT_TRUE(status.ok()) << status.to_string();
     EXPECT_FALSE(inside);
     ++answers;
@@ -275,7 +276,7 @@ TEST_P(FileSystemContract, SyncAnswersLaterAndOnce) {
   EXPECT_TRUE(host_->run_until([&] { return answers > 0; }));
   int folder_answers = 0;
   inside = true;
-  files().sync_directory(path(""), [&](Status status) {
+  files().sync_directory(path(""), [&](const Status& status) {
     EXPECT_TRUE(status.ok()) << status.to_string();
     EXPECT_FALSE(inside);
     ++folder_answers;
@@ -292,7 +293,7 @@ TEST_P(FileSystemContract, SyncsOfManyFilesRunSideBySide) {
   for (int i = 0; i < 16; ++i) {
     open_files.push_back(open("f" + std::to_string(i)));
     ASSERT_TRUE(open_files.back()->write_at(0, as_bytes("x")).ok());
-    open_files.back()->sync([&answers](Status status) { answers += status.ok() ? 1 : 0; });
+    open_files.back()->sync([&answers](const Status& status) { answers += status.ok() ? 1 : 0; });
   }
   EXPECT_TRUE(host_->run_until([&] { return answers == 16; }));
 }

@@ -79,7 +79,7 @@ TEST(PosixFileSystem, SyncWaitsOnTheRunnerAndAnswersThroughTheExecutor) {
   std::unique_ptr<FileSystem> files = make_posix_file_system(executor, runner);
   std::unique_ptr<File> file = files->open(folder / "a", OpenMode::kCreate).value();
   bool answered = false;
-  file->sync([&](Status) { answered = true; });
+  file->sync([&](const Status&) { answered = true; });
   ASSERT_EQ(runner.held.size(), 1u);
   EXPECT_EQ(executor.waiting(), 0u);
   std::thread(std::move(runner.held[0])).join();
@@ -111,8 +111,8 @@ TEST(PosixFileSystem, TheBlockingOneAnswersASyncAtOnce) {
   std::unique_ptr<FileSystem> files = make_blocking_posix_file_system();
   std::unique_ptr<File> file = files->open(folder / "a", OpenMode::kCreate).value();
   int answers = 0;
-  file->sync([&](Status status) { answers += status.ok() ? 1 : 0; });
-  files->sync_directory(folder.path(), [&](Status status) { answers += status.ok() ? 1 : 0; });
+  file->sync([&](const Status& status) { answers += status.ok() ? 1 : 0; });
+  files->sync_directory(folder.path(), [&](const Status& status) { answers += status.ok() ? 1 : 0; });
   EXPECT_EQ(answers, 2);
 }
 
