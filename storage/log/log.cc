@@ -69,7 +69,10 @@ Result<AppendInfo> Log::append(ByteView bytes) {
   if (active.known_size() == 0) impl_->active_since_ms = env_.clock().wall_ms();
   Status written = active.append(bytes, impl_->headers);
   if (!written.ok()) {
-    if (active.broken()) impl_->fail(written);
+    if (active.broken()) {
+      impl_->fail(written);
+      env_.fatal(written);
+    }
     return written;
   }
   if (epochs_grow) epochs_ = std::move(with_new_epochs);
@@ -116,10 +119,10 @@ Status Log::Impl::prepare_append(uint64_t bytes, Offset next_offset) {
 }
 
 // S4: the first durable point covers the new files and every folder whose entries are new. A folder that another log
-// made a moment ago may not be durable either, so the two above are always synced.
+// made a moment ago may not be durable either, so the three above are always synced.
 Status Log::Impl::create_folder() {
   std::vector<std::string> directories{log.directory_};
-  for (int level = 0; level < 2; ++level) directories.push_back(parent_path(directories.back()));
+  for (int level = 1; level < kFolderLevels; ++level) directories.push_back(parent_path(directories.back()));
   for (std::string path = directories.back(); !files.exists(path) && parent_path(path) != path;) {
     path = parent_path(path);
     directories.push_back(path);

@@ -98,7 +98,8 @@ class Log {
   // The first record at or after `timestamp_ms`, or nothing. Looks below `limit` only.
   Result<std::optional<TimestampedOffset>> find_timestamp(int64_t timestamp_ms, Offset limit);
 
-  // Cuts the log so that `end` becomes log_end (<= log_end). The lowered mark must have been persisted before (S2).
+  // Cuts the log so that `end` becomes log_end (log_start <= end <= log_end, else kOutOfRange); if `end` lies inside a
+  // batch or a damaged range, all of that goes too. The lowered mark must have been persisted before (S2).
   // Blocking. Only for followers and recovery: never below the high watermark (R15), which the caller checks.
   Status truncate_to(Offset end);
 

@@ -62,11 +62,12 @@ Result<LogListing> list_log(FileSystem& files, const std::string& directory) {
   return listing;
 }
 
-void remove_derived_files(FileSystem& files, const std::string& directory, Offset base) {
-  // A file that cannot be removed is found out when it is opened: its cover does not fit.
+Status remove_derived_files(FileSystem& files, const std::string& directory, Offset base) {
   for (std::string_view suffix : kDerivedSuffixes) {
-    static_cast<void>(files.remove_file(join_path(directory, numbered_file(base, suffix))));
+    Status removed = files.remove_file(join_path(directory, numbered_file(base, suffix)));
+    if (!removed.ok() && removed.code() != Errc::kNotFound) return removed;
   }
+  return ok_status();
 }
 
 }  // namespace trilog

@@ -19,6 +19,11 @@ inline constexpr std::string_view kStraySuffix = ".stray";  // set aside by reco
 inline constexpr std::string_view kEpochsFile = "leader-epochs";
 inline constexpr std::string_view kMetaFile = "partition.meta";
 
+// Whose names a log depends on: the partition's folder, its topic's, `topics` and the data folder. The last two may
+// stand for something else (a log that is not of a partition), above what is ours, and be closed to us.
+inline constexpr int kFolderLevels = 4;
+inline constexpr int kOwnFolderLevels = 2;
+
 // "00000000000000001234.log"
 std::string numbered_file(Offset offset, std::string_view suffix);
 
@@ -38,7 +43,8 @@ struct LogListing {
 // Unknown names are ignored. A missing folder is an empty listing.
 Result<LogListing> list_log(FileSystem& files, const std::string& directory);
 
-// The files made from a segment's .log; missing ones are fine.
-void remove_derived_files(FileSystem& files, const std::string& directory, Offset base);
+// The files made from a segment's .log; missing ones are fine. Where the same base may be used again they must be gone
+// for good before that (the caller checks, and syncs the folder): their cover might fit what is appended then.
+Status remove_derived_files(FileSystem& files, const std::string& directory, Offset base);
 
 }  // namespace trilog

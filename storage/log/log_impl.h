@@ -59,6 +59,7 @@ struct Log::Impl {
   Result<bool> trust(const LogMark& mark);
   Status recover(const LogMark& mark);
   Status load_epochs(const LogListing& listing, bool use_temporaries);
+  bool epochs_reach_start();
   Status rebuild_epochs();
   Status restore_producers();
   Status replay_producers(const ReplayStart& from);
@@ -117,6 +118,7 @@ struct Log::Impl {
   std::vector<BatchHeader> headers;
 
   bool sync_in_flight = false;
+  std::shared_ptr<SyncJob> job_in_flight;
   bool sync_wanted = false;
   uint64_t truncations = 0;
   std::shared_ptr<File> unsynced_meta;

@@ -30,9 +30,18 @@ Status Log::Impl::sync_all_now() {
     TRY(segment->file()->sync_now());
     segment->set_synced(segment->known_size());
   }
+  // What a job has taken over and not finished is not durable either.
+  if (job_in_flight != nullptr) {
+    for (const auto& file : job_in_flight->files) TRY(file->sync_now());
+    for (const std::string& directory : job_in_flight->directories) unsynced_directories.push_back(directory);
+  }
   if (unsynced_meta != nullptr) TRY(unsynced_meta->sync_now());
   unsynced_meta = nullptr;
-  for (const std::string& directory : unsynced_directories) TRY(files.sync_directory_now(directory));
+  for (const std::string& directory : unsynced_directories) {
+    bool own = directory == log.directory_ || directory == parent_path(log.directory_);
+    Status synced = files.sync_directory_now(directory);
+    if (!synced.ok() && (own || synced.code() != Errc::kPermission)) return synced;
+  }
   unsynced_directories.clear();
   return ok_status();
 }
@@ -70,6 +79,8 @@ Status Log::truncate_to(Offset end) {
     end = at.header.base_offset;
   }
   if (last == nullptr) return Status(Errc::kCorruption, "the first file of " + directory_ + " is missing");
+  // What is cut begins below log_start: nothing readable is left, and the offsets up to log_start stay used up.
+  if (end < log_start_) return restart_at(log_start_);
 
   ++impl_->truncations;
   log_end_ = end;
@@ -85,7 +96,6 @@ Status Log::truncate_to(Offset end) {
   durable_end_ = end;
   impl_->durable_segment = impl_->active().base();
   impl_->durable_position = impl_->active().known_size();
-  impl_->snapshots.remove_above(end);
   producers_.clear();
   return impl_->restore_producers();
 }
@@ -94,7 +104,7 @@ Status Log::truncate_to(Offset end) {
 // recovery would have to take for damage.
 Status Log::Impl::cut(Segment& last, uint64_t position, Offset end) {
   while (segments.back().get() != &last) {
-    remove_derived_files(files, log.directory_, active().base());
+    TRY(remove_derived_files(files, log.directory_, active().base()));
     TRY(files.remove_file(active().path()));
     TRY(files.sync_directory_now(log.directory_));
     segments.pop_back();
@@ -102,7 +112,7 @@ Status Log::Impl::cut(Segment& last, uint64_t position, Offset end) {
   std::erase_if(opened, [&](Offset base) { return base >= last.base(); });
   std::erase_if(seals_due, [&](Offset base) { return base >= last.base(); });
   // Indexes of what is cut must not come back with a crash: their cover might fit what is appended later.
-  remove_derived_files(files, log.directory_, last.base());
+  TRY(remove_derived_files(files, log.directory_, last.base()));
   TRY(files.sync_directory_now(log.directory_));
   last.unseal();
   uint64_t synced = last.synced_bytes();
@@ -123,7 +133,6 @@ Status Log::restart_at(Offset start) {
   log_start_ = log_end_ = durable_end_ = start;
   epochs_.clear();
   producers_.clear();
-  impl_->snapshots.remove_above(Offset(-1));
   impl_->opened.clear();
   impl_->seals_due.clear();
   impl_->pending_epochs.reset();
@@ -131,7 +140,8 @@ Status Log::restart_at(Offset start) {
   impl_->created = false;
   impl_->durable_segment = Offset(-1);
   impl_->durable_position = 0;
-  Status status = impl_->drop_all_segments();
+  Status status = impl_->snapshots.remove_above(Offset(-1));
+  if (status.ok()) status = impl_->drop_all_segments();
   if (!status.ok()) impl_->fail(status);
   return status;
 }
@@ -198,7 +208,8 @@ void Log::Impl::remove_trash() {
     trash.clear();  // the next start finds them below log_start
     return;
   }
-  remove_derived_files(files, log.directory_, base);
+  // Their base is never used again, so one that stays is only in the way until the next start.
+  static_cast<void>(remove_derived_files(files, log.directory_, base));
   files.sync_directory(log.directory_, [alive = self](Status status) {
     if (*alive == nullptr) return;
     Impl& impl = *(*alive)->impl_;

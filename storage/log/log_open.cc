@@ -12,7 +12,7 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   LogListing listing = TRY(list_log(files, log.directory_));
   LogMark mark = known_mark.value_or(LogMark{});
   log.log_start_ = mark.log_start;
-  for (Offset base : listing.orphans) remove_derived_files(files, log.directory_, base);
+  for (Offset base : listing.orphans) TRY(remove_derived_files(files, log.directory_, base));
   snapshots.set_known(listing.snapshots);
   make_segments(listing);
   bool trusted = segments.empty() ? clean : clean && known_mark.has_value() && TRY(trust(mark));
@@ -37,10 +37,13 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
       log.log_start_ = segments.front()->base();
     }
   }
+  if (created && !epochs_reach_start()) context.epochs = nullptr;
   bool epochs_are_old = context.epochs == nullptr || listing.has_epochs_temporary;
   if (context.epochs == nullptr) TRY(rebuild_epochs());
-  log.epochs_.truncate_from_end(log.log_end_);
-  log.epochs_.truncate_from_start(log.log_start_);
+  // An epoch that begins at the end stays: it did begin there, its records are just not kept.
+  log.epochs_.truncate_from_end(log.log_end_ + 1);
+  // As far down as there are batches, read or not: recovery judges them by their epochs.
+  log.epochs_.truncate_from_start(created ? std::min(log.log_start_, segments.front()->base()) : log.log_start_);
   log.durable_end_ = log.log_end_;
   if (created) {
     durable_segment = active().base();
@@ -56,6 +59,17 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
     durable_segment = Offset(-1);  // so that the next start looks at the file again
   }
   return ok_status();
+}
+
+// Without its marks a log begins lower than before, where the trimmed epochs say nothing.
+bool Log::Impl::epochs_reach_start() {
+  if (context.epochs == nullptr || log.log_start_ == log.log_end_) return true;
+  if (log.epochs_.epoch_at(log.log_start_) != kNoLeaderEpoch) return true;
+  Segment* first = find(log.log_start_);
+  if (first == nullptr) return true;
+  auto at = first->locate(log.log_start_);
+  touch(*first);
+  return !at.ok() || at->header.leader_epoch == kNoLeaderEpoch;
 }
 
 void Log::Impl::make_segments(const LogListing& listing) {
@@ -133,7 +147,7 @@ Status Log::Impl::recover(const LogMark& mark) {
 // What there is lies wholly below log_start: it was to be removed, and its offsets must not be given again.
 Status Log::Impl::drop_all_segments() {
   while (!segments.empty()) {
-    remove_derived_files(files, log.directory_, active().base());
+    TRY(remove_derived_files(files, log.directory_, active().base()));
     TRY(files.remove_file(active().path()));
     TRY(files.sync_directory_now(log.directory_));
     segments.pop_back();
@@ -171,7 +185,7 @@ Status Log::Impl::rebuild_epochs() {
 }
 
 Status Log::Impl::restore_producers() {
-  auto from = snapshots.load(log.log_end_, log.producers_);
+  auto from = TRY(snapshots.load(log.log_end_, log.producers_));
   if (segments.empty() || (from.has_value() && from->offset == log.log_end_)) return ok_status();
   return replay_producers(from.value_or(ReplayStart{segments.front()->base()}));
 }
@@ -220,7 +234,12 @@ Status Log::Impl::replay_producers(const ReplayStart& from) {
 // After a crash partition.meta may be torn, if it was being written for the first time.
 Status Log::Impl::keep_meta(const LogListing& listing) {
   if (listing.has_meta) {
-    auto bytes = files.read_file(join_path(log.directory_, kMetaFile));
+    // It may also look whole and not be on the disk (S3).
+    std::string path = join_path(log.directory_, kMetaFile);
+    std::unique_ptr<File> file = TRY(files.open(path, OpenMode::kReadWrite));
+    TRY(file->sync_now());
+    file->drop_cache();
+    auto bytes = files.read_file(path);
     if (bytes.ok()) {
       auto meta = decode_partition_meta(*bytes);
       if (meta.ok() && *meta == log.meta_) return ok_status();

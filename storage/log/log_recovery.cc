@@ -9,9 +9,6 @@ namespace trilog {
 
 namespace {
 
-// The partition's folder, its topic's, `topics` and the data folder.
-constexpr int kFolderLevels = 4;
-
 constexpr size_t kOpenFilesMax = 8;
 
 // One run over the files above the mark.
@@ -41,6 +38,7 @@ class Recovery {
   Result<LaterBatch> find_later(size_t i, const ScanResult& stopped);
   Status end_here(size_t i, const ScanResult& stopped, bool cut);
   void leave(size_t i);
+  Status drop_stale_index(Segment& last);
   void quarantine(size_t i, const ScanResult& stopped, Offset next_good, uint64_t next_position);
   Status scan_all(Place from);
 
@@ -99,7 +97,7 @@ Result<ScanResult> Recovery::find_mark(size_t i) {
 // A file whose name says that it begins inside what comes before it. Empty: left over from a roll that failed.
 Status Recovery::set_aside(size_t i) {
   Segment& stray = segment(i);
-  remove_derived_files(context_.files, context_.directory, stray.base());
+  TRY(remove_derived_files(context_.files, context_.directory, stray.base()));
   uint64_t size = TRY(stray.size());
   if (size == 0) {
     TRY(context_.files.remove_file(stray.path()));
@@ -126,8 +124,7 @@ Status Recovery::make_durable(size_t from) {
   std::string folder = context_.directory;
   for (int level = 0; level < kFolderLevels; ++level, folder = parent_path(folder)) {
     Status synced = context_.files.sync_directory_now(folder);
-    // What lies above the data folder was there before us, and may be closed to us.
-    if (!synced.ok() && (level < 2 || synced.code() != Errc::kPermission)) return synced;
+    if (!synced.ok() && (level < kOwnFolderLevels || synced.code() != Errc::kPermission)) return synced;
   }
   return ok_status();
 }
@@ -168,13 +165,26 @@ Result<Recovery::LaterBatch> Recovery::find_later(size_t i, const ScanResult& st
   return answer;
 }
 
+// The last segment grows again. An index saved when it was longer, before a crash took its tail, must not be there when
+// it has grown back: it would seem to fit.
+Status Recovery::drop_stale_index(Segment& last) {
+  auto bytes = context_.files.read_file(join_path(context_.directory, numbered_file(last.base(), kIndexSuffix)));
+  if (bytes.status().code() == Errc::kNotFound) return ok_status();
+  if (bytes.ok()) {
+    auto index = OffsetIndex::decode(*bytes);
+    if (index.ok() && index->cover.bytes <= last.known_size()) return ok_status();
+  }
+  TRY(remove_derived_files(context_.files, context_.directory, last.base()));
+  return context_.files.sync_directory_now(context_.directory);
+}
+
 // The log ends in segment `i`. What later files there are hold nothing of it; they go, the last one first, so that a
 // crash in between leaves no gap.
 Status Recovery::end_here(size_t i, const ScanResult& stopped, bool cut) {
   while (segments_.size() > i + 1) {
     Segment& last = *segments_.back();
     result_.report.bytes_cut += TRY(last.size());
-    remove_derived_files(context_.files, context_.directory, last.base());
+    TRY(remove_derived_files(context_.files, context_.directory, last.base()));
     TRY(context_.files.remove_file(last.path()));
     TRY(context_.files.sync_directory_now(context_.directory));
     segments_.pop_back();
@@ -184,11 +194,12 @@ Status Recovery::end_here(size_t i, const ScanResult& stopped, bool cut) {
   TRY(at.open_for_writing());
   at.set_end(stopped.offset);
   result_.end = stopped.offset;
-  if (!cut || stopped.position == at.known_size()) return ok_status();
+  if (!cut || stopped.position == at.known_size()) return drop_stale_index(at);
   result_.report.bytes_cut += at.known_size() - stopped.position;
   context_.log.info("cut ", at.path(), " from ", at.known_size(), " to ", stopped.position,
                     " bytes: ", stopped.stop == ScanStop::kZeros ? "zeros that were never written" : stopped.why);
-  remove_derived_files(context_.files, context_.directory, at.base());
+  TRY(remove_derived_files(context_.files, context_.directory, at.base()));
+  TRY(context_.files.sync_directory_now(context_.directory));
   TRY(at.cut_tail(stopped.position));
   return at.file()->sync_now();
 }
@@ -249,6 +260,7 @@ Result<RecoveredLog> Recovery::run() {
   if (nothing_above) {
     last.unseal();
     TRY(last.open_for_writing());
+    TRY(drop_stale_index(last));
     last.set_end(mark_.durable_end);
     result_.end = mark_.durable_end;
     return std::move(result_);

@@ -49,6 +49,7 @@ void Log::Impl::add_parts(SyncJob& job) {
 
 void Log::Impl::run(std::shared_ptr<SyncJob> job) {
   sync_in_flight = true;
+  job_in_flight = job;
   bool rename_first = job->epochs.has_value() && !job->epochs->temporary.empty();
   if (rename_first) std::erase(job->directories, log.directory_);
   std::vector<std::shared_ptr<File>> to_sync = job->files;
@@ -70,7 +71,12 @@ void Log::Impl::run(std::shared_ptr<SyncJob> job) {
   for (const auto& file : to_sync) {
     file->sync([done, file](Status status) mutable { done(std::move(status)); });
   }
-  for (const std::string& directory : job->directories) files.sync_directory(directory, done);
+  for (const std::string& directory : job->directories) {
+    bool own = directory == log.directory_ || directory == parent_path(log.directory_);
+    files.sync_directory(directory, [done, own](Status status) mutable {
+      done(!own && status.code() == Errc::kPermission ? ok_status() : std::move(status));
+    });
+  }
   env.executor().post([done]() mutable { done(ok_status()); });
 }
 
@@ -94,6 +100,7 @@ void Log::Impl::names_written(const std::shared_ptr<SyncJob>& job) {
 
 void Log::Impl::finish(SyncJob& job) {
   sync_in_flight = false;
+  job_in_flight = nullptr;
   bool notify = false;
   if (!job.status.ok()) {
     // S3: the pages are clean now and lost; a second sync would succeed and lie.

@@ -46,15 +46,15 @@ Result<ReplayStart> ProducerSnapshots::read(Offset offset, ProducerStateManager&
   return start;
 }
 
-std::optional<ReplayStart> ProducerSnapshots::load(Offset log_end, ProducerStateManager& state) {
-  remove_above(log_end);
+Result<std::optional<ReplayStart>> ProducerSnapshots::load(Offset log_end, ProducerStateManager& state) {
+  TRY(remove_above(log_end));
   while (!offsets_.empty()) {
     auto start = read(offsets_.back(), state);
-    if (start.ok()) return *start;
+    if (start.ok()) return std::optional(*start);
     remove(offsets_.back());
   }
   state.clear();
-  return std::nullopt;
+  return std::optional<ReplayStart>();
 }
 
 Result<std::shared_ptr<File>> ProducerSnapshots::write(const ReplayStart& at, const ProducerStateManager& state,
@@ -86,8 +86,14 @@ Result<std::shared_ptr<File>> ProducerSnapshots::write(const ReplayStart& at, co
   return file;
 }
 
-void ProducerSnapshots::remove_above(Offset end) {
-  while (!offsets_.empty() && offsets_.back() > end) remove(offsets_.back());
+Status ProducerSnapshots::remove_above(Offset end) {
+  if (offsets_.empty() || offsets_.back() <= end) return ok_status();
+  while (!offsets_.empty() && offsets_.back() > end) {
+    Status removed = files_.remove_file(path(offsets_.back()));
+    if (!removed.ok() && removed.code() != Errc::kNotFound) return removed;
+    offsets_.pop_back();
+  }
+  return files_.sync_directory_now(directory_);
 }
 
 }  // namespace trilog

@@ -26,10 +26,11 @@ class ProducerSnapshots {
   void set_known(std::vector<Offset> offsets) { offsets_ = std::move(offsets); }
   // Loads the newest good one at or below `log_end` into `state` and answers where a replay begins; nothing if there is
   // none, `state` is then empty. Newer and bad ones are removed.
-  std::optional<ReplayStart> load(Offset log_end, ProducerStateManager& state);
+  Result<std::optional<ReplayStart>> load(Offset log_end, ProducerStateManager& state);
   // Keeps the newest two and the newest at or below `durable_end`. The file, for whoever wants to sync it.
   Result<std::shared_ptr<File>> write(const ReplayStart& at, const ProducerStateManager& state, Offset durable_end);
-  void remove_above(Offset end);
+  // Durably: one that a crash brought back would say of other records at its offset that they are known.
+  Status remove_above(Offset end);
   std::optional<Offset> newest() const;
   // Of the last one written or read, 0 if none.
   size_t last_bytes() const { return last_bytes_; }

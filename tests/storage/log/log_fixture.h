@@ -42,6 +42,7 @@ inline Bytes numbered_batch(Offset base, int32_t count, size_t value_size = 10, 
 
 class LogFixture : public ::testing::Test {
  protected:
+  LogFixture() { make_data_folder(); }
   ~LogFixture() override { log.reset(); }
 
   sim::SimDisk& disk() { return *disk_; }
@@ -101,6 +102,12 @@ class LogFixture : public ::testing::Test {
     log.reset();
     disk_ = std::make_unique<sim::SimDisk>(world.scheduler(), image);
     env_ = world.make_env(*disk_);
+    make_data_folder();
+  }
+  // The node makes it, durably, before anything else.
+  void make_data_folder() {
+    ASSERT_TRUE(files().create_directories("data").ok());
+    ASSERT_TRUE(files().sync_directory_now(".").ok());
   }
 
   // Values of all records from `from` up to `limit` or the log end, in slices of `bytes_max`.

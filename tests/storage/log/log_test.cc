@@ -29,7 +29,7 @@ class LogTest : public testing::LogFixture {
 
 TEST_F(LogTest, MakesNothingBeforeTheFirstAppend) {
   open();
-  EXPECT_FALSE(files().exists("data"));
+  EXPECT_FALSE(files().exists("data/topics"));
   EXPECT_EQ(log->log_end(), Offset(0));
   log->request_sync();
   world.run_until_idle();
@@ -357,7 +357,7 @@ TEST_F(LogTest, ClosingWaitsForTheSyncUnderWay) {
 TEST_F(LogTest, ClosingALogWithoutFilesAnswers) {
   open();
   close();
-  EXPECT_FALSE(files().exists("data"));
+  EXPECT_FALSE(files().exists("data/topics"));
 }
 
 TEST_F(LogTest, DestroyingALogThatIsClosingAnswersOnce) {
