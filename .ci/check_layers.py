@@ -20,7 +20,7 @@ class Room:
     def holds(self, path):
         folder, name = os.path.split(path)
         if self.files:
-            return folder == self.folder and name in self.files
+            return folder == self.folder and any(fnmatch.fnmatch(name, f) for f in self.files)
         return folder == self.folder or (self.folder == "tests" and folder.startswith("tests/"))
 
     def door_for(self, name, asker):
