@@ -96,6 +96,7 @@ struct Log::Impl {
   Status cut(Segment& last, uint64_t position, Offset end);
   void retire(size_t count);
   void remove_trash();
+  Status remove_trash_now();
   void save_if_idle();
   Status rewrite_epochs_now();
 

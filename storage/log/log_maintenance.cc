@@ -141,6 +141,7 @@ Status Log::restart_at(Offset start) {
   impl_->durable_segment = Offset(-1);
   impl_->durable_position = 0;
   Status status = impl_->snapshots.remove_above(Offset(-1));
+  if (status.ok()) status = impl_->remove_trash_now();
   if (status.ok()) status = impl_->drop_all_segments();
   if (!status.ok()) impl_->fail(status);
   return status;
@@ -222,6 +223,17 @@ void Log::Impl::remove_trash() {
     impl.trash.pop_front();
     impl.remove_trash();
   });
+}
+
+Status Log::Impl::remove_trash_now() {
+  while (!trash.empty()) {
+    Status removed = files.remove_file(join_path(log.directory_, numbered_file(trash.front(), kLogSuffix)));
+    if (!removed.ok() && removed.code() != Errc::kNotFound) return removed;
+    TRY(remove_derived_files(files, log.directory_, trash.front()));
+    TRY(files.sync_directory_now(log.directory_));
+    trash.pop_front();
+  }
+  return ok_status();
 }
 
 // A log that has gone quiet gets a snapshot, so that a crash much later need not replay its last megabytes.

@@ -38,7 +38,7 @@ class Recovery {
   Result<LaterBatch> find_later(size_t i, const ScanResult& stopped);
   Status end_here(size_t i, const ScanResult& stopped, bool cut);
   void leave(size_t i);
-  Status drop_stale_index(Segment& last);
+  Status drop_stale_files(Segment& last);
   void quarantine(size_t i, const ScanResult& stopped, Offset next_good, uint64_t next_position);
   Status scan_all(Place from);
 
@@ -165,15 +165,22 @@ Result<Recovery::LaterBatch> Recovery::find_later(size_t i, const ScanResult& st
   return answer;
 }
 
-// The last segment grows again. An index saved when it was longer, before a crash took its tail, must not be there when
-// it has grown back: it would seem to fit.
-Status Recovery::drop_stale_index(Segment& last) {
-  auto bytes = context_.files.read_file(join_path(context_.directory, numbered_file(last.base(), kIndexSuffix)));
-  if (bytes.status().code() == Errc::kNotFound) return ok_status();
-  if (bytes.ok()) {
+// The last segment grows again. What was saved when it was longer, before a crash took its tail, must not be there when
+// it has grown back: it would seem to fit. Any of the files may have survived without the others.
+Status Recovery::drop_stale_files(Segment& last) {
+  auto name = [&](std::string_view suffix) {
+    return join_path(context_.directory, numbered_file(last.base(), suffix));
+  };
+  bool index_fits = false;
+  if (auto bytes = context_.files.read_file(name(kIndexSuffix)); bytes.ok()) {
     auto index = OffsetIndex::decode(*bytes);
-    if (index.ok() && index->cover.bytes <= last.known_size()) return ok_status();
+    index_fits = index.ok() && index->cover.bytes <= last.known_size();
   }
+  bool any = context_.files.exists(name(kChecksumSuffix));
+  if (!index_fits) {
+    any = any || context_.files.exists(name(kIndexSuffix)) || context_.files.exists(name(kTimeIndexSuffix));
+  }
+  if (!any) return ok_status();
   TRY(remove_derived_files(context_.files, context_.directory, last.base()));
   return context_.files.sync_directory_now(context_.directory);
 }
@@ -194,7 +201,7 @@ Status Recovery::end_here(size_t i, const ScanResult& stopped, bool cut) {
   TRY(at.open_for_writing());
   at.set_end(stopped.offset);
   result_.end = stopped.offset;
-  if (!cut || stopped.position == at.known_size()) return drop_stale_index(at);
+  if (!cut || stopped.position == at.known_size()) return drop_stale_files(at);
   result_.report.bytes_cut += at.known_size() - stopped.position;
   context_.log.info("cut ", at.path(), " from ", at.known_size(), " to ", stopped.position,
                     " bytes: ", stopped.stop == ScanStop::kZeros ? "zeros that were never written" : stopped.why);
@@ -260,7 +267,7 @@ Result<RecoveredLog> Recovery::run() {
   if (nothing_above) {
     last.unseal();
     TRY(last.open_for_writing());
-    TRY(drop_stale_index(last));
+    TRY(drop_stale_files(last));
     last.set_end(mark_.durable_end);
     result_.end = mark_.durable_end;
     return std::move(result_);
