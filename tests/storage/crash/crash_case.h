@@ -43,7 +43,7 @@ class Expectations {
     entries_.push_back({std::move(expectation), stricter, std::move(line)});
     disk.mark(entries_.size() - 1);
   }
-  void clear() { entries_.clear(); }
+  Expectation& last() { return entries_.back().expectation; }
   const Expectation& at(uint64_t mark) const { return entries_.at(static_cast<size_t>(mark)).expectation; }
   bool stricter(uint64_t mark) const { return entries_.at(static_cast<size_t>(mark)).stricter; }
   std::string story(uint64_t mark) const {

@@ -62,7 +62,8 @@ bool for_each_state(sim::CrashStates& states, const CrashCase& checked, uint64_t
 CrashRunner::Plan CrashRunner::plan(uint64_t seed) const {
   sim::SeededRandom random(seed * 0x9e3779b97f4a7c15 + 1);
   Plan plan;
-  plan.case_name = options_.only_case.empty() ? case_by_weight(random.next()).name : options_.only_case;
+  plan.case_name = case_by_weight(random.next()).name;
+  if (!options_.only_case.empty()) plan.case_name = options_.only_case;
   plan.exhaustive = random.chance(30);
   plan.steps = plan.exhaustive ? 2 + random.below(7) : 12 + random.below(50);
   return plan;

@@ -62,6 +62,7 @@ class LogCase : public CrashCase {
   std::optional<LogNode> node_;
   sim::SeededRandom random_{0};
   uint64_t topics_made_ = 0;
+  bool ended_ = false;  // the program cannot go on
   LeaderEpoch epoch_{0};
   NodeExpectation now_;
   Expectations<NodeExpectation> expectations_;

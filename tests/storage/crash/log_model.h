@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "storage/base/bytes.h"
@@ -47,29 +48,33 @@ struct LogExpectation {
   LogConfig config;
   // What was appended, or is being appended. Any prefix may be found that reaches `acknowledged`.
   std::shared_ptr<const Timeline> timeline = std::make_shared<Timeline>();
-  // Batches of appends that failed: their outcome is unknown (rule S8), so above `acknowledged` they may stand where
-  // the timeline has others.
+  // Batches of an append that is going to fail (rule S8): above `acknowledged` they may stand where the timeline ends.
   std::shared_ptr<const Timeline> failed_appends = std::make_shared<Timeline>();
   Offset acknowledged{0};
   Offset start_least{0};
   Offset start_most{0};
   Offset high_watermark_least{0};
-  // A leader's epoch that began at this offset without a record yet; the cache may know it or not.
-  std::optional<EpochEntry> begun;
+  // What a recovery within the program has quarantined (see LogComparison::holes).
+  std::vector<DamagedRange> holes;
 };
 
 // Reads what an opened log holds and compares it with what it must hold. The log must be freshly recovered and idle.
 class LogComparison {
  public:
-  LogComparison(Log& log, const LogExpectation& expected) : log_(log), expected_(expected) {}
+  // `holes`: what an earlier recovery has quarantined; later ones meet it only when somebody reads there.
+  LogComparison(Log& log, const LogExpectation& expected, std::vector<DamagedRange> holes = {})
+      : log_(log), expected_(expected), holes_(std::move(holes)) {
+    holes_.insert(holes_.end(), expected.holes.begin(), expected.holes.end());
+  }
   // What is wrong; empty if nothing is. `seed` draws where it looks up single offsets and timestamps.
   std::string run(uint64_t seed);
   // Of run(): what was found, with what retention had removed before it.
   const Timeline& found() const { return found_; }
-  uint64_t quarantined() const { return log_.damaged_ranges().size(); }
+  // Ranges that nobody was promised and that cannot be read, because something good follows them (rule S2).
+  const std::vector<DamagedRange>& holes() const { return holes_; }
 
  private:
-  std::string check_ends() const;
+  std::string check_ends();
   std::string read_everything();
   std::string accept(const RecordBatch& batch);
   std::string check_epochs() const;
@@ -77,8 +82,11 @@ class LogComparison {
   std::string check_lookups(uint64_t seed) const;
   std::string check_timestamp(int64_t timestamp_ms) const;
 
+  const DamagedRange* hole_at(Offset offset) const;
+
   Log& log_;
   const LogExpectation& expected_;
+  std::vector<DamagedRange> holes_;
   Timeline found_;
   size_t first_read_ = 0;  // of found_: read from the log, not taken from the model
 };

@@ -39,7 +39,10 @@ Marks LogNode::marks() const {
   return marks;
 }
 
+// The marks as well, since the marker is gone with the next start: a crash soon after that would fall back to marks
+// from before the stop, and bring back records that were deleted.
 Status LogNode::write_clean_marker() {
+  TRY(marks_->write_now(marks()));
   return trilog::write_clean_marker(env_.files(), kCleanPath, {.broker_epoch = 1, .marks = marks()});
 }
 
