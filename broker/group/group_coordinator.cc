@@ -66,6 +66,7 @@ struct GroupCoordinator::Impl {
   std::optional<Error> refuse_waiting(const OffsetsPartition& partition) const;
   std::optional<Error> check_commit(const api::CommitOffsetsRequest& request) const;
   std::optional<Error> check_offset(const api::CommittedOffset& offset, TopicId& topic_id);
+  std::optional<Error> check_size(const std::vector<GroupRecord>& records) const;
   Result<OffsetsPartition::Made> admit(OffsetsPartition& home, const std::vector<GroupRecord>& records) const;
   Result<std::vector<GroupRecord>> entries_of(OffsetsPartition& home, const std::string& group) const;
   Result<bool> has_entries(OffsetsPartition& home, const std::string& group) const;
@@ -197,6 +198,17 @@ std::optional<Error> GroupCoordinator::Impl::check_offset(const api::CommittedOf
   return std::nullopt;
 }
 
+std::optional<Error> GroupCoordinator::Impl::check_size(const std::vector<GroupRecord>& records) const {
+  size_t bytes = 0;
+  for (const GroupRecord& record : records) bytes += record_size_bound(record);
+  if (bytes <= options.commit_bytes_max) return std::nullopt;
+  return Error(ErrorCode::kInvalidRequest, "the commit has " + std::to_string(bytes) + " bytes; at most " +
+                                               std::to_string(options.commit_bytes_max) +
+                                               " are allowed: commit fewer partitions at a time")
+      .with_detail("limit", std::to_string(options.commit_bytes_max))
+      .with_detail("value", std::to_string(bytes));
+}
+
 // The last check, against the view: a new group needs room.
 Result<OffsetsPartition::Made> GroupCoordinator::Impl::admit(OffsetsPartition& home,
                                                              const std::vector<GroupRecord>& records) const {
@@ -233,6 +245,7 @@ void GroupCoordinator::commit_offsets(api::CommitOffsetsRequest request, Done<st
                        OffsetValue{offset.offset, offset.leader_epoch, now_ms, offset.topic, offset.metadata}});
   }
   if (records.empty()) return self.post(std::move(done), Answer(std::move(request.offsets)));
+  if (auto too_large = self.check_size(records)) return self.post(std::move(done), Answer(*std::move(too_large)));
   OffsetsPartition& partition = *home.value();
   partition.write(
       {.make = [&self, &partition, records = std::move(records)] { return self.admit(partition, records); },
@@ -418,22 +431,10 @@ void GroupCoordinator::list_groups(std::string prefix, std::string after, uint32
 Result<OffsetsPartition::Made> GroupCoordinator::Impl::tombstones(OffsetsPartition& home,
                                                                   const std::string& group) const {
   OffsetsPartition::Made made;
-  if (auto found = groups.find(group); found != groups.end()) made.error = found->second.refuse_delete();
-  if (made.error) return made;
-  std::optional<OffsetKey> after;
-  bool any = false;
-  while (true) {
-    std::vector<GroupRecord> page = TRY(home.view().scan_group(group, after, kScanEntries));
-    const bool last = page.size() < kScanEntries;
-    if (!page.empty()) after = page.back().key;
-    for (GroupRecord& entry : page) {
-      any = any || lives(entry);
-      entry.value.reset();
-      made.records.push_back(std::move(entry));
-    }
-    if (last) break;
-  }
-  if (!any) made.error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
+  // A piece at a time: the next one is what is left when this one is applied.
+  made.records = TRY(home.view().scan_group(group, std::nullopt, kScanEntries));
+  made.more = made.records.size() == kScanEntries;
+  for (GroupRecord& entry : made.records) entry.value.reset();
   return made;
 }
 
@@ -448,10 +449,16 @@ void GroupCoordinator::delete_group(std::string group, bool validate_only, Done<
   }
   if (error) return self.post(std::move(done), api::Answer<api::Unit>(*std::move(error)));
   OffsetsPartition& partition = *home.value();
-  auto make = [&self, &partition, group = std::move(group), validate_only]() -> Result<OffsetsPartition::Made> {
-    OffsetsPartition::Made made = TRY(self.tombstones(partition, group));
-    if (validate_only) made.records.clear();
-    return made;
+  auto make = [&self, &partition, group = std::move(group), validate_only,
+               begun = false]() mutable -> Result<OffsetsPartition::Made> {
+    OffsetsPartition::Made made;
+    if (auto found = self.groups.find(group); found != self.groups.end()) made.error = found->second.refuse_delete();
+    if (!made.error && !begun && !TRY(self.has_entries(partition, group))) {
+      made.error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
+    }
+    if (made.error || validate_only) return made;
+    begun = true;
+    return self.tombstones(partition, group);
   };
   partition.write({.make = std::move(make),
                    .reads_view = true,

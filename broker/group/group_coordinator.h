@@ -26,6 +26,7 @@ struct GroupOptions {
   size_t group_name_bytes_max = 255;
   size_t metadata_bytes_max = 4'096;
   size_t offsets_per_commit_max = 10'000;
+  size_t commit_bytes_max = 8u << 20;  // of one commit's records; it is written as one batch
   size_t commits_waiting_max = 10'000;
   uint64_t offsets_segment_bytes = 8u << 20;  // at each roll all live offsets are appended again (G3)
 };

@@ -78,6 +78,12 @@ Result<GroupRecord> decode_group_record(const RecordView& record) {
   return result;
 }
 
+size_t record_size_bound(const GroupRecord& record) {
+  constexpr size_t kBesideTexts = 96;
+  const size_t texts = record.value ? record.value->topic_name.size() + record.value->metadata.size() : size_t{0};
+  return kBesideTexts + record.key.group.size() + texts;
+}
+
 void add_group_record(RecordBatchBuilder& builder, const GroupRecord& record, int64_t now_ms) {
   const Bytes key = encode_offset_key(record.key);
   if (!record.value) return builder.add(now_ms, key.view(), std::nullopt);

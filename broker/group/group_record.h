@@ -49,6 +49,8 @@ Result<OffsetKey> decode_offset_key(ByteView bytes);
 Result<OffsetValue> decode_offset_value(ByteView bytes);
 Result<GroupRecord> decode_group_record(const RecordView& record);
 
+// Bytes that it adds to a batch at most.
+size_t record_size_bound(const GroupRecord& record);
 void add_group_record(RecordBatchBuilder& builder, const GroupRecord& record, int64_t now_ms);
 
 }  // namespace trilog

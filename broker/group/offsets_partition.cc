@@ -15,15 +15,8 @@ using api::Outcome;
 
 constexpr uint32_t kReplayBytes = 1u << 20;       // read and applied in one go while loading
 constexpr size_t kPieceEntries = 1'000;           // of a pass, in one go
-constexpr size_t kBatchBytes = 512u << 10;        // a batch is closed when it is this large
 constexpr uint64_t kAppendBytes = 1u << 20;       // no further write joins an append of this size
 constexpr int64_t kRetryAfterNs = 1'000'000'000;  // after a failed load
-
-size_t size_of(const GroupRecord& record) {
-  constexpr size_t kFixedPart = 96;
-  const size_t text = record.value ? record.value->topic_name.size() + record.value->metadata.size() : size_t{0};
-  return kFixedPart + record.key.group.size() + text;
-}
 
 }  // namespace
 
@@ -131,6 +124,11 @@ void OffsetsPartition::run_tasks() {
 
 Result<bool> OffsetsPartition::has_group(std::string_view group) {
   return !TRY(view_->scan_group(group, std::nullopt, 1)).empty();
+}
+
+std::optional<Error> OffsetsPartition::left_undone(const Queued& queued) {
+  if (!queued.more) return std::nullopt;
+  return Error(ErrorCode::kLeadershipLost, Outcome::kUnknown, "the request was done in part only; repeat it");
 }
 
 // --- loading -------------------------------------------------------------------------------------------------------
@@ -307,8 +305,8 @@ bool OffsetsPartition::take_piece(Flight& flight) {
     const bool lives = context_.topic_lives(entry.key.topic);
     if (!lives) entry.value.reset();
     if (lives && !pass_->full_set) continue;
-    flight.bytes += size_of(entry);
-    pass_->bytes += size_of(entry);
+    flight.bytes += record_size_bound(entry);
+    pass_->bytes += record_size_bound(entry);
     flight.records.push_back(std::move(entry));
   }
   flight.has_piece = true;
@@ -341,8 +339,9 @@ bool OffsetsPartition::take_writes(Flight& flight) {
     }
     others = true;
     queued->in_flight = true;
+    queued->more = made->more;
     for (GroupRecord& record : made->records) {
-      flight.bytes += size_of(record);
+      flight.bytes += record_size_bound(record);
       flight.records.push_back(std::move(record));
     }
     flight.writes.push_back(std::move(queued));
@@ -353,13 +352,8 @@ bool OffsetsPartition::take_writes(Flight& flight) {
 Result<Bytes> OffsetsPartition::build(const Flight& flight) const {
   const int64_t now_ms = context_.env.clock().wall_ms();
   RecordBatchBuilder builder;
-  Bytes bytes;
-  for (const GroupRecord& record : flight.records) {
-    if (!builder.empty() && builder.size() + size_of(record) > kBatchBytes) bytes.append(TRY(builder.build()));
-    add_group_record(builder, record, now_ms);
-  }
-  bytes.append(TRY(builder.build()));
-  return bytes;
+  for (const GroupRecord& record : flight.records) add_group_record(builder, record, now_ms);
+  return builder.build();
 }
 
 void OffsetsPartition::appended(Flight flight, const AppendResult& result) {
@@ -393,7 +387,14 @@ void OffsetsPartition::appended(Flight flight, const AppendResult& result) {
     // Whether it is in the log is not known: what the log says from now on is.
     if (error->outcome == Outcome::kUnknown && state_ == State::kReady) state_ = State::kUnloaded;
   }
-  for (const std::shared_ptr<Queued>& queued : flight.writes) answer(*queued, error);
+  for (auto it = flight.writes.rbegin(); it != flight.writes.rend(); ++it) {
+    std::shared_ptr<Queued>& queued = *it;
+    queued->in_flight = false;
+    if (!error && queued->more && !closed_ && queued->write.done) queue_.push_front(queued);
+  }
+  for (const std::shared_ptr<Queued>& queued : flight.writes) {
+    if (error || !queued->more || closed_) answer(*queued, error ? error : left_undone(*queued));
+  }
   if (!closed_) schedule_step();
 }
 

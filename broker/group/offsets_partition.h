@@ -8,7 +8,8 @@
 //
 // Writes are appended to the log, applied to the view when the high watermark has passed them, and then answered. One
 // append is in flight at a time; writes that arrive meanwhile share the next one. So whatever is computed from the view
-// is computed from all that was written before it, and appending to the log and applying to the view have one order.
+// is computed from all that was written before it, and appending to the log and applying to the view have one order. An
+// append is one batch, so that a power cut leaves no gap in the log: what was not synced is the last batch at most.
 //
 // The log is kept small without compaction (G3): when it has grown by a segment, every live offset is appended again,
 // piece by piece, and when all of that is committed the log start moves up to the first piece. A crash in between
@@ -50,6 +51,7 @@ class OffsetsPartition : public std::enable_shared_from_this<OffsetsPartition> {
 
   struct Made {
     std::vector<GroupRecord> records;  // none: nothing to write, the answer is success
+    bool more = false;                 // make() is to be called again when these are applied
     std::optional<api::Error> error;
   };
   struct Write {
@@ -85,6 +87,7 @@ class OffsetsPartition : public std::enable_shared_from_this<OffsetsPartition> {
     Write write;
     Deadlines::Id deadline;
     bool in_flight = false;
+    bool more = false;
   };
   struct Flight {
     std::vector<std::shared_ptr<Queued>> writes;
@@ -105,6 +108,7 @@ class OffsetsPartition : public std::enable_shared_from_this<OffsetsPartition> {
   void schedule_step();
   void step();
   void answer(Queued& write, std::optional<api::Error> error);
+  static std::optional<api::Error> left_undone(const Queued& queued);
   void run_tasks();
 
   // Loading.
