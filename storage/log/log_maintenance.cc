@@ -143,6 +143,8 @@ Status Log::restart_at(Offset start) {
   Status status = impl_->snapshots.remove_above(Offset(-1));
   if (status.ok()) status = impl_->remove_trash_now();
   if (status.ok()) status = impl_->drop_all_segments();
+  // The old epochs would condemn the records to come.
+  if (status.ok() && impl_->epochs_file_exists) status = impl_->rewrite_epochs_now();
   if (!status.ok()) impl_->fail(status);
   return status;
 }
@@ -165,6 +167,9 @@ uint64_t Log::apply_retention(int64_t now_ms, bool clock_trusted, Offset limit) 
   while (count + 1 < segments.size()) {
     Segment& oldest = *segments[count];
     if (oldest.end() > limit || oldest.dirty()) break;
+    // S4: the next file's name is known to be on the disk once a record of it is. Were it lost and this one's removal
+    // not, the log would begin at 0 again and give its offsets twice.
+    if (durable_end_ <= oldest.end()) break;
     auto size = oldest.size();
     bool below_start = oldest.end() <= log_start_;
     bool too_many = config_.retention_bytes >= 0 && size.ok() &&
