@@ -1,6 +1,9 @@
 # Flags, faster tools where they are found, sanitizers.
 # Aggregates name the fields they set; the rest have defaults.
 add_compile_options(-Wall -Wextra -Wshadow -Werror -Wno-missing-field-initializers -fstack-protector-strong)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)  # GCC 12 finds it inside std::string (its bug 105651)
+endif()
 add_compile_definitions(_GLIBCXX_ASSERTIONS)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   add_compile_options(-g1)
