@@ -186,6 +186,12 @@ Status Log::Impl::rebuild_epochs() {
 
 Status Log::Impl::restore_producers() {
   auto from = TRY(snapshots.load(log.log_end_, log.producers_));
+  // Between a snapshot and the first file there would be batches that nobody knows: a producer whose last one lies
+  // there would be told that its next one is out of order.
+  if (from.has_value() && !segments.empty() && from->offset < segments.front()->base()) {
+    log.producers_.clear();
+    from.reset();
+  }
   if (segments.empty() || (from.has_value() && from->offset == log.log_end_)) return ok_status();
   return replay_producers(from.value_or(ReplayStart{segments.front()->base()}));
 }
