@@ -25,7 +25,11 @@ constexpr size_t kBlockCacheBytes = size_t{1} << 20;
 constexpr uint64_t kWalBytesMax = uint64_t{4} << 20;  // a write buffer is flushed so that recovery never replays more
 constexpr int kOpenFilesMax = 64;
 
-rocksdb::Slice slice(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+// An empty view may have no address, which RocksDB hands on to memcmp.
+rocksdb::Slice slice(ByteView bytes) {
+  if (bytes.empty()) return {};
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 Errc errc_of(const rocksdb::Status& status) {
   if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit) return Errc::kDiskFull;
@@ -164,7 +168,7 @@ class RocksDbStateStore : public StateStore {
     std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(options));
     std::string_view prefix = as_text(scan.prefix);
     std::string_view start = as_text(scan.start) > prefix ? as_text(scan.start) : prefix;
-    for (at->Seek({start.data(), start.size()}); at->Valid() && entries.size() < scan.limit; at->Next()) {
+    for (at->Seek(slice(as_bytes(start))); at->Valid() && entries.size() < scan.limit; at->Next()) {
       if (!at->key().starts_with(slice(scan.prefix))) break;
       entries.push_back({at->key().ToString(), at->value().ToString()});
     }

@@ -16,8 +16,14 @@ namespace trilog::testing {
 
 class TempDir {
  public:
-  TempDir() {
-    path_ = (std::filesystem::temp_directory_path() / "trilog-test-XXXXXX").string();
+  enum class Place {
+    kDefault,  // where the system keeps temporary files
+    kMemory,   // in memory where there is such a file system: for tests that sync much and do not care whether it helps
+  };
+  explicit TempDir(Place place = Place::kDefault) {
+    std::filesystem::path base = std::filesystem::temp_directory_path();
+    if (place == Place::kMemory && ::access("/dev/shm", W_OK) == 0) base = "/dev/shm";
+    path_ = (base / "trilog-test-XXXXXX").string();
     CHECK(::mkdtemp(path_.data()) != nullptr);
   }
   ~TempDir() {

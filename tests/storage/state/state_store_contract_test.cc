@@ -211,12 +211,13 @@ TEST_P(StateStoreContract, AgreesWithAPlainMapOverManyRandomBatches) {
     ASSERT_EQ(get(probe), model.contains(probe) ? model[probe] : "(none)");
   }
   std::string expected;
-  for (const auto& [k, v] : model) expected += k + "=" + v + " ";
+  for (const auto& [k, v] : model) expected.append(k).append("=").append(v).append(" ");
   EXPECT_EQ(scan(), expected);
 }
 
 TEST_P(StateStoreContract, SeveralThreadsMayUseIt) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
       std::string prefix = "t" + std::to_string(thread) + "/";
