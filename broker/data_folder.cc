@@ -1,6 +1,7 @@
 #include "broker/data_folder.h"
 
 #include <array>
+#include <vector>
 
 #include "storage/base/codec.h"
 
@@ -25,6 +26,19 @@ std::string read_boot_id(FileSystem& files) {
   std::array<std::byte, 36> text;
   Result<size_t> size = (*file)->read_at(0, text);
   return size.ok() ? std::string(as_text(ByteView(text).first(*size))) : "";
+}
+
+// Every folder that had to be made is durable in its parent (S4): a power cut must not take the node's identity with a
+// folder far above it.
+Status make_durable_folder(FileSystem& files, const std::string& path) {
+  std::vector<std::string> made;
+  for (std::string at = path; !files.exists(at); at = parent_path(at)) {
+    made.push_back(at);
+    if (parent_path(at) == at || parent_path(at) == ".") break;
+  }
+  TRY(files.create_directories(path));
+  for (const std::string& folder : made) TRY(files.sync_directory_now(parent_path(folder)));
+  return {};
 }
 
 Bytes encode_identity(const FolderIdentity& identity) {
@@ -56,9 +70,7 @@ Result<FolderIdentity> decode_identity(ByteView bytes) {
 
 Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path, BrokerId node) {
   FileSystem& files = env.files();
-  bool existed = files.exists(path);
-  TRY(files.create_directories(path));
-  if (!existed) TRY(files.sync_directory_now(parent_path(path)));
+  TRY(make_durable_folder(files, path));
   std::unique_ptr<DataFolder> folder(new DataFolder(env, std::move(path)));
   Result<std::unique_ptr<FileLock>> lock = files.lock(join_path(folder->path_, "lock"));
   if (!lock.ok()) return lock.status().with_context("data folder " + folder->path_);
