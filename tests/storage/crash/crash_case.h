@@ -34,6 +34,7 @@ class CrashCase {
 std::unique_ptr<CrashCase> make_log_case();
 std::unique_ptr<CrashCase> make_marks_case();
 std::unique_ptr<CrashCase> make_view_case();
+std::unique_ptr<CrashCase> make_raft_case();
 
 // The expectations of one recording, numbered by the marks on the disk.
 template <typename Expectation>

@@ -1,6 +1,6 @@
 // crash_test: crash-consistency of everything that is written to disk (fault F12). Exits 1 with the seed, the steps and
 // the disk operations of the first violation.
-//   crash_test [--states N] [--seed S] [--case log|marks|...]
+//   crash_test [--states N] [--seed S] [--case log|marks|view|raft]
 #include <signal.h>
 #include <unistd.h>
 

@@ -21,6 +21,7 @@ constexpr CaseEntry kCases[] = {
     {"log", make_log_case, 12},
     {"marks", make_marks_case, 2},
     {"view", make_view_case, 2},
+    {"raft", make_raft_case, 4},
 };
 
 // A long program gets so many of its states, so that a run sees many programs; a short one gets nearly all.
