@@ -5,6 +5,9 @@
 namespace trilog::client {
 namespace {
 
+// Nobody there: said after so long, since a first connect can fail by chance and a broker may just be starting.
+constexpr int kImpatienceMs = 400;
+
 Error::Outcome decode_outcome(v1::Error::Outcome outcome) {
   switch (outcome) {
     case v1::Error::NOT_WRITTEN: return Error::Outcome::kNotWritten;
@@ -81,7 +84,8 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
     patient = patient || connected_once_;
   }
   size_t count = options_.servers.size();
-  for (size_t attempt = 0; patient || attempt < 3 * count; ++attempt) {
+  SteadyTime gives_up = SteadyClock::now() + std::chrono::milliseconds(kImpatienceMs);
+  for (size_t attempt = 0; patient || attempt < 3 * count || SteadyClock::now() < gives_up; ++attempt) {
     size_t index = (first + attempt) % count;
     std::shared_ptr<grpc::Channel> channel;
     {
@@ -108,7 +112,7 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
       if (channels_[index] == channel) channels_[index] = nullptr;  // a fresh one does not wait out a back-off
     }
     if (SteadyClock::now() >= deadline) break;
-    if (attempt + 1 >= count) std::this_thread::sleep_for(std::chrono::milliseconds(patient ? 50 : 10));
+    if (attempt + 1 >= count) std::this_thread::sleep_for(std::chrono::milliseconds(patient ? 50 : 20));
   }
   return no_server(server_text(), "");
 }

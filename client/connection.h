@@ -32,7 +32,8 @@ struct Client::Impl {
   explicit Impl(ClientOptions client_options);
 
   // A connected channel: the server that worked last, else the first that answers. Tries every server at least three
-  // times (a first connect of gRPC 1.51 can fail by chance) and gives up with NO_SERVER, or at `deadline` if `patient`.
+  // times and for 0.4 s (a first connect of gRPC 1.51 can fail by chance) and gives up with NO_SERVER, or at `deadline`
+  // if `patient`.
   Outcome<std::shared_ptr<grpc::Channel>> connect(SteadyTime deadline, bool patient);
   void forget(const std::shared_ptr<grpc::Channel>& channel);  // it failed: the next connect() looks again
   void prepare(grpc::ClientContext& context, SteadyTime deadline) const;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,8 +39,9 @@ class ProduceBatch {
   int32_t base_sequence() const { return base_sequence_; }
   void forget_sequence() { base_sequence_ = kNoSequence; }
 
-  bool maybe_written = false;  // a try ended without a definite answer
-  bool resume = false;         // the next try begins its partition again after a failure
+  bool maybe_written = false;       // a try ended without a definite answer
+  std::optional<Error> last_error;  // of the last try, which was repeated: what is said when time runs out
+  bool resume = false;              // the next try begins its partition again after a failure
 
  private:
   struct Waiting {

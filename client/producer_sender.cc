@@ -91,9 +91,14 @@ bool Producer::Impl::prepare_partition(const std::string& name, Partition& parti
   }
   while (!partition.queued.empty() && expired(*partition.queued.front())) {
     bool unknown = partition.queued.front()->maybe_written;
-    Error error{unknown ? "OUTCOME_UNKNOWN" : "REQUEST_TIMED_OUT",
-                "no acknowledgement within " + std::to_string(options_.delivery_timeout_ms) + " ms", true,
+    std::string waited = std::to_string(options_.delivery_timeout_ms) + " ms";
+    Error error{unknown ? "OUTCOME_UNKNOWN" : "REQUEST_TIMED_OUT", "no acknowledgement within " + waited, true,
                 unknown ? Error::Outcome::kUnknown : Error::Outcome::kNotWritten};
+    if (!unknown && partition.queued.front()->last_error) {
+      // What kept it from being written is worth more than that time ran out.
+      error = *partition.queued.front()->last_error;
+      error.message += " (tried for " + waited + ")";
+    }
     renew_producer_ = renew_producer_ || unknown;
     fail(name, std::move(partition.queued.front()), std::move(error), finished);
     partition.queued.pop_front();
@@ -290,7 +295,8 @@ void Producer::Impl::on_failure(const std::string& name, Partition& partition, B
     return;
   }
   bool repeat = unknown ? options_.idempotent : error.retriable;
-  if (repeat && !expired(*batch)) {
+  if (repeat) {
+    batch->last_error = std::move(error);
     partition.retry.push_back(std::move(batch));
     return;
   }

@@ -196,7 +196,7 @@ class GrpcClient(unittest.TestCase):
         self.refused(code.INVALID_ARGUMENT, "INVALID_REQUEST", no, produce,
                      b.ProduceRequest(topic="one", partition=0, records=record, record_batch=b"x"), "both")
         self.refused(code.INVALID_ARGUMENT, "INVALID_REQUEST", no, produce, b.ProduceRequest(topic="one", partition=-1, records=record))
-        for name in ("..", "a/b", "a\0b", "x" * 300, "größe", ""):
+        for name in ("..", "a/b", "a\0b", "x" * 300, "größe"):
             self.refused(code.INVALID_ARGUMENT, "INVALID_TOPIC", no, produce, b.ProduceRequest(topic=name, records=record))
             self.refused(code.INVALID_ARGUMENT, "INVALID_TOPIC", no, self.admin.CreateTopic, a.CreateTopicRequest(name=name))
         self.refused(code.INVALID_ARGUMENT, "INVALID_CONFIG", no, self.admin.CreateTopic,
