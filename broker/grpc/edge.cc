@@ -62,8 +62,10 @@ Edge::Edge(Broker& broker, Logger log, After after)
 
 int64_t Edge::deadline_ns(const grpc::ServerContextBase& context, uint32_t timeout_ms) const {
   int64_t limit_ns = static_cast<int64_t>(timeout_ms == 0 ? options().default_timeout_ms : timeout_ms) * kNsPerMs;
-  gpr_timespec left = gpr_time_sub(context.raw_deadline(), gpr_now(GPR_CLOCK_REALTIME));
-  if (gpr_time_cmp(context.raw_deadline(), gpr_inf_future(GPR_CLOCK_REALTIME)) != 0 && left.tv_sec < 1'000'000) {
+  gpr_timespec deadline = context.raw_deadline();
+  gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  constexpr int64_t kEndlessSeconds = 1'000'000;  // a call without deadline has one that is further away than this
+  if (left.tv_sec < kEndlessSeconds) {
     int64_t left_ns = std::max<int64_t>(left.tv_sec * 1'000'000'000 + left.tv_nsec, 0);
     limit_ns = std::min(limit_ns, left_ns - std::min(kMarginMs * kNsPerMs, left_ns / 10));
   }
