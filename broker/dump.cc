@@ -84,10 +84,18 @@ class Dumper {
     if (fs::path(name).extension() == ".log") return show_log(path);
     Bytes bytes = TRY(files_->read_file(path));
     if (name == "marks" || name == "vote" || name == "durable") return show_slots(name, bytes);
-    uint32_t version = bytes.size() >= 12 ? load_big_endian<uint32_t>(bytes.data() + 8) : 0;
-    ByteView payload = TRY(unframe_checkpoint(bytes, kVersionMax));
+
+    ByteView framed = bytes;
+    if (is_producer_snapshot(name)) {
+      if (bytes.size() < kProducerPrefixBytes) return Status(Errc::kCorruption, "too short for a producer snapshot");
+      ByteReader prefix(bytes);
+      print(Row("replay_from").number("segment", prefix.read<int64_t>()).number("position", prefix.read<int64_t>()));
+      framed = framed.subspan(kProducerPrefixBytes);
+    }
+    uint32_t version = framed.size() >= 12 ? load_big_endian<uint32_t>(framed.data() + 8) : 0;
+    ByteView payload = TRY(unframe_checkpoint(framed, kVersionMax));
     print(Row("frame").text("file", name).number("version", version).number("payload_bytes", payload.size()));
-    return show_payload(path, name, payload);
+    return show_payload(name, payload);
   }
 
  private:
@@ -202,7 +210,14 @@ class Dumper {
     }
   }
 
-  Status show_payload(const std::string& path, const std::string& name, ByteView payload) {
+  // "<offset>.snapshot"; a snapshot of metadata is "<end>-<term>.snapshot". Producer state stands behind 20 bytes that
+  // say where a replay begins.
+  static constexpr size_t kProducerPrefixBytes = 20;
+  static bool is_producer_snapshot(const std::string& name) {
+    return name.ends_with(".snapshot") && name.find('-') == std::string::npos;
+  }
+
+  Status show_payload(const std::string& name, ByteView payload) {
     ByteReader reader(payload);
     std::string ending = fs::path(name).extension();
     if (name == "meta") {
@@ -224,8 +239,7 @@ class Dumper {
     } else if (ending == ".index" || ending == ".timeindex" || ending == ".checksum") {
       show_index(ending, reader);
     } else if (ending == ".snapshot") {
-      return fs::path(path).parent_path().filename() == "metadata" ? show_metadata_snapshot(reader)
-                                                                   : show_producers(reader);
+      return is_producer_snapshot(name) ? show_producers(reader) : show_metadata_snapshot(reader);
     }
     return reader.ok() ? Status() : Status(Errc::kCorruption, "the payload ends too early");
   }
