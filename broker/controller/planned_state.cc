@@ -65,13 +65,22 @@ size_t PlannedState::topic_count() const {
 }
 
 int64_t PlannedState::partition_count() const {
-  int64_t count = 0;
-  for (const TopicImage* topic : topics()) count += static_cast<int64_t>(topic->partitions.size());
+  if (!image_partitions_) {
+    image_partitions_ = 0;
+    for (const auto& [name, topic] : image_->topics())
+      *image_partitions_ += static_cast<int64_t>(topic->partitions.size());
+  }
+  int64_t count = *image_partitions_;
+  for (const auto& [name, topic] : changed_) {
+    if (topic != nullptr) count += static_cast<int64_t>(topic->partitions.size());
+    if (const TopicImage* before = image_->find_topic(name)) count -= static_cast<int64_t>(before->partitions.size());
+  }
   return count;
 }
 
-std::map<BrokerId, BrokerLoad> PlannedState::loads() const {
-  std::map<BrokerId, BrokerLoad> loads;
+std::map<BrokerId, BrokerLoad>& PlannedState::loads() {
+  if (loads_) return *loads_;
+  std::map<BrokerId, BrokerLoad>& loads = loads_.emplace();
   for (const auto& [id, broker] : brokers()) loads[id].up = !broker.fenced;
   if (loads.size() < 2) return loads;  // nothing to compare
   for (const TopicImage* topic : topics()) {
@@ -110,6 +119,7 @@ TopicImage& PlannedState::edit(const TopicId& id) {
 
 std::map<BrokerId, BrokerImage>& PlannedState::edit_brokers() {
   if (!brokers_) brokers_ = image_->brokers();
+  loads_.reset();
   return *brokers_;
 }
 

@@ -36,7 +36,9 @@ class PlannedState {
   std::vector<const TopicImage*> topics() const;
   size_t topic_count() const;
   int64_t partition_count() const;
-  std::map<BrokerId, BrokerLoad> loads() const;
+  // What the brokers carry, counted once; whoever places replicas brings it up to date. Topics that are removed
+  // meanwhile count until the next proposal.
+  std::map<BrokerId, BrokerLoad>& loads();
   std::set<BrokerId> brokers_up() const;  // registered and not fenced
 
   // Where the next record that is added will be.
@@ -56,6 +58,8 @@ class PlannedState {
   std::map<TopicId, std::string> changed_names_;
   std::optional<std::map<BrokerId, BrokerImage>> brokers_;
   std::optional<ProducerId> next_producer_id_;
+  mutable std::optional<int64_t> image_partitions_;
+  std::optional<std::map<BrokerId, BrokerLoad>> loads_;
 };
 
 }  // namespace trilog

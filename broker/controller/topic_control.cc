@@ -98,7 +98,7 @@ std::optional<Error> check_replicas(const PlannedState& state, const std::string
 std::optional<Error> add_partitions(PlannedState& state, const TopicId& topic, int32_t from, int32_t count,
                                     int32_t replicas) {
   std::set<BrokerId> up = state.brokers_up();
-  std::map<BrokerId, BrokerLoad> loads = state.loads();
+  std::map<BrokerId, BrokerLoad>& loads = state.loads();
   if (up.empty() || static_cast<size_t>(replicas) > loads.size()) {
     return Error(ErrorCode::kNotEnoughNodes, "no node is up that could lead a new partition; see trilog cluster");
   }

@@ -66,7 +66,8 @@ TEST(RaftLogTest, CutsAConflictingTailAndTakesTheNewEntries) {
   RaftDisk disk;
   disk.run();
   ASSERT_TRUE(disk.persist({.entries = {data_entry(1, 1, {"a"}), data_entry(2, 1, {"b", "c"})}}).ok());
-  disk.begin_persist({.hard_state = RaftHardState{Term(2), kNoBroker}, .truncate_to = Offset(2),
+  disk.begin_persist({.hard_state = RaftHardState{Term(2), kNoBroker},
+                      .truncate_to = Offset(2),
                       .entries = {data_entry(2, 2, {"B"})}});
   // What Raft asks meanwhile is answered as if it were done.
   EXPECT_EQ(disk.log->end(), Offset(3));
@@ -109,7 +110,8 @@ TEST(RaftLogTest, AnInstalledSnapshotReplacesTheWholeLog) {
   disk.run();
   ASSERT_TRUE(disk.persist({.entries = {data_entry(1, 1, {"a"}), data_entry(2, 1, {"b"})}}).ok());
   RaftSnapshot snapshot{Offset(50), Term(4), disk.state("the state of fifty")};
-  disk.begin_persist({.hard_state = RaftHardState{Term(4), kNoBroker}, .snapshot = snapshot,
+  disk.begin_persist({.hard_state = RaftHardState{Term(4), kNoBroker},
+                      .snapshot = snapshot,
                       .entries = {data_entry(50, 4, {"next"})}});
   EXPECT_EQ(disk.log->start(), Offset(50));
   EXPECT_EQ(disk.log->end(), Offset(51));

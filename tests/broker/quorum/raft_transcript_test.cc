@@ -2,8 +2,8 @@
 // change of behaviour shows as a difference in a text a person can read.
 //
 // A line that begins with "> " is a command; the lines behind it, up to the next command, are what it printed. Lines
-// that begin with '#' are for the reader. To accept what the nodes do now, run this test with TRILOG_TRANSCRIPTS=write and
-// read the difference.
+// that begin with '#' are for the reader. To accept what the nodes do now, run this test with TRILOG_TRANSCRIPTS=write
+// and read the difference.
 //
 //   > cluster N              N nodes with the same set of voters and nothing else
 //   > entries A term…        node A (of a cluster where nothing happened yet) has one entry of each term

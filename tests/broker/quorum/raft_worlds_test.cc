@@ -1,5 +1,5 @@
-// Random worlds of Raft nodes: messages lost, late and repeated, links cut, nodes crashed with half a write. Every promise is
-// checked after every step (RaftCluster::check), and at the end the cluster must come together again.
+// Random worlds of Raft nodes: messages lost, late and repeated, links cut, nodes crashed with half a write. Every
+// promise is checked after every step (RaftCluster::check), and at the end the cluster must come together again.
 #include <gtest/gtest.h>
 
 #include "tests/broker/quorum/raft_cluster.h"
