@@ -175,7 +175,7 @@ class Player {
   std::ostringstream out_;
 };
 
-std::filesystem::path folder() { return std::filesystem::path(__FILE__).parent_path() / "transcripts"; }
+std::filesystem::path folder() { return TRANSCRIPTS; }  // from CMakeLists.txt
 
 std::vector<std::string> names() {
   std::vector<std::string> found;
