@@ -123,7 +123,7 @@ TEST_F(MetadataLogSnapshots, OneThatTheLogDoesNotContinueIsNotUsed) {
 }
 
 TEST_F(MetadataLogSnapshots, ACrashAtAnyPointOfMakingOneLosesNothing) {
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
     QuorumNode other(seed);
     other.config.snapshot_bytes = 20'000;
     other.run();

@@ -122,9 +122,9 @@ void run_random_worlds(int size, uint64_t first_seed, int worlds) {
   EXPECT_GT(applied, static_cast<size_t>(worlds) * 100);
 }
 
-TEST(RaftRandomWorlds, ThreeNodesKeepEveryPromiseAndAgreeAfterHealing) { run_random_worlds(3, 1, 120); }
-TEST(RaftRandomWorlds, FiveNodesKeepEveryPromiseAndAgreeAfterHealing) { run_random_worlds(5, 1000, 60); }
-TEST(RaftRandomWorlds, OneNodeKeepsEveryPromiseAcrossCrashes) { run_random_worlds(1, 2000, 60); }
+TEST(RaftRandomWorlds, ThreeNodesKeepEveryPromiseAndAgreeAfterHealing) { run_random_worlds(3, 1, 50); }
+TEST(RaftRandomWorlds, FiveNodesKeepEveryPromiseAndAgreeAfterHealing) { run_random_worlds(5, 1000, 15); }
+TEST(RaftRandomWorlds, OneNodeKeepsEveryPromiseAcrossCrashes) { run_random_worlds(1, 2000, 30); }
 
 }  // namespace
 }  // namespace trilog
