@@ -114,7 +114,7 @@ struct SearchResult {
 // since the length of what is damaged cannot be trusted; candidates must have a plausible header and a matching CRC.
 // Bounded by the file and by kSearchCrcBytesMax of checksumming, so that crafted records full of headers cannot stall a
 // start.
-inline constexpr uint64_t kSearchCrcBytesMax = 1u << 30;
+inline constexpr uint64_t kSearchCrcBytesMax = 256u << 20;
 struct SearchBounds {
   Offset least;
   Offset before;

@@ -7,6 +7,11 @@
 #include "tests/sim/crash_states.h"
 #include "tests/storage/log/log_fixture.h"
 
+// More with -DTRILOG_HISTORY_SEEDS=400.
+#ifndef TRILOG_HISTORY_SEEDS
+#define TRILOG_HISTORY_SEEDS 12
+#endif
+
 namespace trilog {
 namespace {
 
@@ -218,6 +223,8 @@ TEST_F(LogFlipTest, AFlippedBitInAnyFileIsNeverServedAndNeverFatal) {
     size_t size = good_.content(good_.find(file)).size();
     for (size_t byte = 0; byte < size; ++byte) {
       for (const Start& start : starts) {
+        // Other files than logs are small and many: one way of starting for each byte.
+        if (!file.ends_with(".log") && &start != &starts[byte % 3]) continue;
         size_t bit = byte * 8 + byte % 8;
         SCOPED_TRACE(file + " bit " + std::to_string(bit) + (start.clean ? " clean" : start.mark ? " mark" : ""));
         copy_disk_from(good_);
@@ -304,11 +311,11 @@ void LogHistoryTest::crash_and_recover(sim::SeededRandom& random) {
     policy = sim::CrashPolicy{keep, static_cast<uint32_t>(random.below(101 - keep))};
   }
   Offset end = log->log_end();
-  // Of an empty log only the mark remembers where it stands.
-  bool has_files = log->size_bytes() > 0;
+  // Where a log without records stands only the mark remembers.
+  bool has_records = log->durable_end() > log->log_start();
   size_t known_damage = log->damaged_ranges().size();
   crash(policy);
-  open(has_files && random.chance(20) ? std::nullopt : std::optional(mark_));
+  open(has_records && random.chance(20) ? std::nullopt : std::optional(mark_));
   if (!power) {
     EXPECT_EQ(log->log_end(), end);
     EXPECT_LE(log->damaged_ranges().size(), known_damage);
@@ -385,7 +392,7 @@ void LogHistoryTest::step(sim::SeededRandom& random) {
 
 TEST_P(LogHistoryTest, KeepsWhatWasAcknowledgedThroughRandomHistories) {
   sim::SeededRandom random(static_cast<uint64_t>(GetParam()));
-  for (int history = 0; history < 20; ++history) {
+  for (int history = 0; history < 10; ++history) {
     copy_disk_from(sim::DiskImage());
     config.segment_bytes = 300 + random.below(800);
     config.index_interval_bytes = 1 + static_cast<uint32_t>(random.below(400));
@@ -404,7 +411,7 @@ TEST_P(LogHistoryTest, KeepsWhatWasAcknowledgedThroughRandomHistories) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, LogHistoryTest, ::testing::Range(1, 21));
+INSTANTIATE_TEST_SUITE_P(Seeds, LogHistoryTest, ::testing::Range(1, 1 + TRILOG_HISTORY_SEEDS));
 
 }  // namespace
 }  // namespace trilog
