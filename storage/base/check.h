@@ -21,20 +21,20 @@ template <typename A, typename B>
 
 }  // namespace trilog
 
-#define CHECK(condition)                                            \
-  do {                                                              \
-    if (!(condition)) [[unlikely]] {                                \
-      ::trilog::check_failed(__FILE__, __LINE__, #condition, {});   \
-    }                                                               \
+#define CHECK(condition)                                          \
+  do {                                                            \
+    if (!(condition)) [[unlikely]] {                              \
+      ::trilog::check_failed(__FILE__, __LINE__, #condition, {}); \
+    }                                                             \
   } while (false)
 
-#define TRILOG_CHECK_OP(a, op, b)                                                               \
-  do {                                                                                          \
-    const auto& check_a_ = (a);                                                                 \
-    const auto& check_b_ = (b);                                                                 \
-    if (!(check_a_ op check_b_)) [[unlikely]] {                                                 \
+#define TRILOG_CHECK_OP(a, op, b)                                                                     \
+  do {                                                                                                \
+    const auto& check_a_ = (a);                                                                       \
+    const auto& check_b_ = (b);                                                                       \
+    if (!(check_a_ op check_b_)) [[unlikely]] {                                                       \
       ::trilog::internal::check_op_failed(__FILE__, __LINE__, #a " " #op " " #b, check_a_, check_b_); \
-    }                                                                                           \
+    }                                                                                                 \
   } while (false)
 
 #define CHECK_EQ(a, b) TRILOG_CHECK_OP(a, ==, b)

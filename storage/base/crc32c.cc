@@ -59,8 +59,8 @@ constexpr uint32_t power_of_x(uint32_t n) {
 template <uint32_t kBytes>
 __attribute__((target("sse4.2,pclmul"))) uint32_t shift_over(uint32_t crc) {
   static constexpr uint32_t kFactor = power_of_x(8 * kBytes - 33);
-  __m128i product = _mm_clmulepi64_si128(_mm_cvtsi32_si128(static_cast<int>(crc)),
-                                         _mm_cvtsi32_si128(static_cast<int>(kFactor)), 0);
+  __m128i product =
+      _mm_clmulepi64_si128(_mm_cvtsi32_si128(static_cast<int>(crc)), _mm_cvtsi32_si128(static_cast<int>(kFactor)), 0);
   return static_cast<uint32_t>(_mm_crc32_u64(0, static_cast<uint64_t>(_mm_cvtsi128_si64(product))));
 }
 

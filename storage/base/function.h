@@ -21,8 +21,8 @@ class UniqueFunction<R(Args...)> {
   UniqueFunction() = default;
   UniqueFunction(std::nullptr_t) {}  // NOLINT: implicit on purpose
   template <typename F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> && std::is_invocable_r_v<R, F&, Args...>)
-  UniqueFunction(F&& f) {  // NOLINT: implicit on purpose
+  requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> && std::is_invocable_r_v<R, F&, Args...>)
+      UniqueFunction(F&& f) {  // NOLINT: implicit on purpose
     using Callable = std::remove_cvref_t<F>;
     if constexpr (fits<Callable>()) {
       ::new (storage_) Callable(std::forward<F>(f));

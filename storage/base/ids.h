@@ -45,7 +45,7 @@ using BrokerEpoch = StrongId<struct BrokerEpochTag, int64_t>;  // metadata offse
 using PartitionId = StrongId<struct PartitionIdTag, int32_t>;  // index of a partition in its topic, from 0
 using ProducerId = StrongId<struct ProducerIdTag, int64_t>;    // -1 none
 using ProducerEpoch = StrongId<struct ProducerEpochTag, int16_t>;
-using Term = StrongId<struct TermTag, int32_t>;                // only inside Raft
+using Term = StrongId<struct TermTag, int32_t>;  // only inside Raft
 
 inline constexpr LeaderEpoch kNoLeaderEpoch{-1};
 inline constexpr BrokerId kNoBroker{-1};
@@ -60,12 +60,14 @@ class Uuid {
   constexpr Uuid() = default;
   constexpr Uuid(uint64_t high, uint64_t low) : high_(high), low_(low) {}
   static Result<Uuid> parse(std::string_view text) {
-    if (text.size() != 32) return Status(Errc::kInvalidArgument, "an id is 32 hexadecimal digits, not '" + std::string(text) + "'");
+    if (text.size() != 32)
+      return Status(Errc::kInvalidArgument, "an id is 32 hexadecimal digits, not '" + std::string(text) + "'");
     uint64_t parts[2] = {0, 0};
     for (size_t i = 0; i < 32; ++i) {
       char c = text[i];
       int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-      if (digit < 0) return Status(Errc::kInvalidArgument, "an id is 32 hexadecimal digits, not '" + std::string(text) + "'");
+      if (digit < 0)
+        return Status(Errc::kInvalidArgument, "an id is 32 hexadecimal digits, not '" + std::string(text) + "'");
       parts[i / 16] = parts[i / 16] << 4 | static_cast<uint64_t>(digit);
     }
     return Uuid(parts[0], parts[1]);

@@ -23,13 +23,21 @@ class Logger {
   bool enabled(LogLevel level) const { return sink_ && level >= minimum_; }
 
   template <typename... Parts>
-  void debug(const Parts&... parts) const { write(LogLevel::kDebug, parts...); }
+  void debug(const Parts&... parts) const {
+    write(LogLevel::kDebug, parts...);
+  }
   template <typename... Parts>
-  void info(const Parts&... parts) const { write(LogLevel::kInfo, parts...); }
+  void info(const Parts&... parts) const {
+    write(LogLevel::kInfo, parts...);
+  }
   template <typename... Parts>
-  void warning(const Parts&... parts) const { write(LogLevel::kWarning, parts...); }
+  void warning(const Parts&... parts) const {
+    write(LogLevel::kWarning, parts...);
+  }
   template <typename... Parts>
-  void error(const Parts&... parts) const { write(LogLevel::kError, parts...); }
+  void error(const Parts&... parts) const {
+    write(LogLevel::kError, parts...);
+  }
 
  private:
   template <typename... Parts>

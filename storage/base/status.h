@@ -18,15 +18,15 @@ enum class Errc {
   kInvalidArgument,  // the caller's value is not acceptable
   kNotFound,
   kAlreadyExists,
-  kOutOfRange,       // an offset or position outside what is there
-  kCorruption,       // stored or received bytes are damaged
-  kDiskFull,         // ENOSPC, EDQUOT
-  kIo,               // any other failure of the disk or the operating system
+  kOutOfRange,  // an offset or position outside what is there
+  kCorruption,  // stored or received bytes are damaged
+  kDiskFull,    // ENOSPC, EDQUOT
+  kIo,          // any other failure of the disk or the operating system
   kUnsupported,
-  kFailed,           // an earlier failure made this object unusable
-  kBusy,             // held by somebody else (lock file)
-  kTooLarge,         // over a named limit
-  kPermission,       // EACCES, EPERM, EROFS
+  kFailed,      // an earlier failure made this object unusable
+  kBusy,        // held by somebody else (lock file)
+  kTooLarge,    // over a named limit
+  kPermission,  // EACCES, EPERM, EROFS
 };
 
 // The name of the value without the "k", e.g. "Corruption".
@@ -69,8 +69,8 @@ inline Status ok_status() { return {}; }
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                                       // NOLINT: implicit on purpose
-  Result(Status status) : status_(std::move(status)) { CHECK(!status_.ok()); }         // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}                                 // NOLINT: implicit on purpose
+  Result(Status status) : status_(std::move(status)) { CHECK(!status_.ok()); }  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   Status status() const& { return status_; }
@@ -97,11 +97,11 @@ class [[nodiscard]] Result {
 
 // auto segment = TRY(Segment::open(fs, path));    TRY(segment->sanity_check());
 // Returns from the enclosing function on failure. Not usable in a coroutine.
-#define TRY(...)                                  \
-  __extension__({                                 \
-    auto try_result_ = (__VA_ARGS__);             \
-    if (!try_result_.ok()) [[unlikely]] {         \
-      return std::move(try_result_).status();     \
-    }                                             \
-    std::move(try_result_).value();               \
+#define TRY(...)                              \
+  __extension__({                             \
+    auto try_result_ = (__VA_ARGS__);         \
+    if (!try_result_.ok()) [[unlikely]] {     \
+      return std::move(try_result_).status(); \
+    }                                         \
+    std::move(try_result_).value();           \
   })

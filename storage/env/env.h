@@ -1,5 +1,5 @@
-// The outside world as interfaces: time, work, files, randomness. Everything below the edges sees the world only through
-// an Env, so the same code runs on a real machine and in a simulator with a virtual clock and disk.
+// The outside world as interfaces: time, work, files, randomness. Everything below the edges sees the world only
+// through an Env, so the same code runs on a real machine and in a simulator with a virtual clock and disk.
 //
 // One Env belongs to one shard (one thread). All its methods are called on that thread unless a comment says otherwise,
 // and every callback it takes runs on that thread, exactly once, never inside the call that took it.
@@ -31,8 +31,8 @@ using TimerId = uint64_t;  // 0 is never handed out
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Runs `task` later on the shard's thread; tasks of one poster run in order. The only method that any thread may call.
-  // After the shard stopped, tasks are destroyed without running.
+  // Runs `task` later on the shard's thread; tasks of one poster run in order. The only method that any thread may
+  // call. After the shard stopped, tasks are destroyed without running.
   virtual void post(UniqueFunction<void()> task) = 0;
   virtual TimerId schedule_after(int64_t delay_ns, UniqueFunction<void()> task) = 0;
   // The task will not run, even if its time has come; an unknown or spent id is ignored.
@@ -45,8 +45,8 @@ class Random {
   virtual uint64_t next() = 0;
 };
 
-// An open file. Reading is safe from any thread, so that edges can serve a FileSlice; all else is for the owner's thread.
-// Short reads and writes and EINTR are dealt with inside (rule S15).
+// An open file. Reading is safe from any thread, so that edges can serve a FileSlice; all else is for the owner's
+// thread. Short reads and writes and EINTR are dealt with inside (rule S15).
 class File {
  public:
   virtual ~File() = default;
@@ -83,10 +83,10 @@ class FileLock {
 };
 
 enum class OpenMode {
-  kRead,        // kNotFound if missing
-  kReadWrite,   // kNotFound if missing
-  kCreate,      // read and write; created empty if missing
-  kCreateNew,   // read and write; kAlreadyExists if there
+  kRead,       // kNotFound if missing
+  kReadWrite,  // kNotFound if missing
+  kCreate,     // read and write; created empty if missing
+  kCreateNew,  // read and write; kAlreadyExists if there
 };
 
 struct DirectoryEntry {
@@ -108,7 +108,7 @@ class FileSystem {
   virtual bool exists(std::string_view path) = 0;
   // Sorted by name, without "." and "..".
   virtual Result<std::vector<DirectoryEntry>> list(std::string_view directory) = 0;
-  virtual Status create_directories(std::string_view path) = 0;  // 0700; success if it is there
+  virtual Status create_directories(std::string_view path) = 0;           // 0700; success if it is there
   virtual Status rename(std::string_view from, std::string_view to) = 0;  // replaces `to`
   virtual Status remove_file(std::string_view path) = 0;
   virtual Status remove_tree(std::string_view path) = 0;  // success if missing
