@@ -1,15 +1,10 @@
 #include "broker/group/group_coordinator.h"
 
 #include <algorithm>
-#include <map>
 #include <tuple>
 #include <utility>
 
-#include "broker/group/deadlines.h"
-#include "broker/group/group.h"
-#include "broker/group/group_record.h"
-#include "broker/group/offsets_partition.h"
-#include "storage/base/check.h"
+#include "broker/group/group_coordinator_impl.h"
 
 namespace trilog {
 
@@ -36,49 +31,6 @@ api::CommittedOffset to_answer(const GroupRecord& entry) {
 }
 
 }  // namespace
-
-struct GroupCoordinator::Impl {
-  Impl(Env& environment, GroupOptions group_options, ReplicaManager& replica_manager, OpenStore open)
-      : env(environment),
-        options(group_options),
-        replicas(replica_manager),
-        open_store(std::move(open)),
-        deadlines(environment) {}
-
-  Env& env;
-  const GroupOptions options;
-  ReplicaManager& replicas;
-  const OpenStore open_store;
-  Deadlines deadlines;
-  ImagePtr image;
-  std::map<PartitionId, std::shared_ptr<OffsetsPartition>> partitions;
-  std::map<std::string, Group, std::less<>> groups;  // those that somebody is in
-  bool stopping = false;
-
-  template <typename T>
-  void post(Done<T> done, api::Answer<T> answer) {
-    env.executor().post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
-  }
-  const TopicImage* offsets_topic() const { return image ? image->find_topic(kOffsetsTopic) : nullptr; }
-  void follow(const TopicImage* topic);
-  // The partition that holds the group, or why it is not here.
-  api::Answer<OffsetsPartition*> home_of(std::string_view group);
-  std::optional<Error> refuse_waiting(const OffsetsPartition& partition) const;
-  std::optional<Error> check_commit(const api::CommitOffsetsRequest& request) const;
-  std::optional<Error> check_offset(const api::CommittedOffset& offset, TopicId& topic_id);
-  std::optional<Error> check_size(const std::vector<GroupRecord>& records) const;
-  Result<OffsetsPartition::Made> admit(OffsetsPartition& home, const std::vector<GroupRecord>& records) const;
-  Result<std::vector<GroupRecord>> entries_of(OffsetsPartition& home, const std::string& group) const;
-  Result<bool> has_entries(OffsetsPartition& home, const std::string& group) const;
-  Result<OffsetsPartition::Made> tombstones(OffsetsPartition& home, const std::string& group) const;
-  bool lives(const GroupRecord& entry) const { return image->find_topic(entry.key.topic) != nullptr; }
-  GroupState state_of(std::string_view group) const {
-    auto found = groups.find(group);
-    return found == groups.end() ? GroupState::kEmpty : found->second.state();
-  }
-  Status names_in(OffsetsPartition& home, const std::string& prefix, const std::string& after, uint32_t limit,
-                  std::vector<std::string>& names) const;
-};
 
 GroupCoordinator::GroupCoordinator(Env& env, GroupOptions options, ReplicaManager& replicas, OpenStore open_store)
     : impl_(std::make_unique<Impl>(env, options, replicas, std::move(open_store))) {}
@@ -147,114 +99,6 @@ std::optional<Error> GroupCoordinator::Impl::refuse_waiting(const OffsetsPartiti
               std::to_string(partition.waiting()) + " group requests are waiting, which is the limit; come back later");
   error.retry_after_ms = 100;
   return error;
-}
-
-// --- commits -------------------------------------------------------------------------------------------------------
-
-std::optional<Error> GroupCoordinator::Impl::check_commit(const api::CommitOffsetsRequest& request) const {
-  if (request.offsets.empty()) return Error(ErrorCode::kInvalidRequest, "no offsets: nothing to commit");
-  if (request.offsets.size() > options.offsets_per_commit_max) {
-    return Error(ErrorCode::kInvalidRequest, std::to_string(request.offsets.size()) +
-                                                 " offsets in one commit; at most " +
-                                                 std::to_string(options.offsets_per_commit_max) + " are allowed");
-  }
-  if (request.deadline_ns <= env.clock().monotonic_ns()) {
-    return Error(ErrorCode::kRequestTimedOut, Outcome::kNotWritten, "time ran out before the commit was begun");
-  }
-  auto group = groups.find(request.group);
-  return group != groups.end() ? group->second.refuse_commit(request) : Group(request.group).refuse_commit(request);
-}
-
-std::optional<Error> GroupCoordinator::Impl::check_offset(const api::CommittedOffset& offset, TopicId& topic_id) {
-  const TopicImage* topic = image->find_topic(offset.topic);
-  if (topic == nullptr) return Error(ErrorCode::kUnknownTopic, "there is no topic " + offset.topic);
-  topic_id = topic->id;
-  const std::string name = offset.topic + "/" + std::to_string(offset.partition.value());
-  if (offset.partition < PartitionId(0) || offset.partition.value() >= static_cast<int32_t>(topic->partitions.size())) {
-    return Error(ErrorCode::kUnknownPartition, "topic " + offset.topic + " has " +
-                                                   std::to_string(topic->partitions.size()) +
-                                                   " partitions; there is no " + name);
-  }
-  if (offset.offset < Offset(0)) {
-    return Error(ErrorCode::kInvalidRequest,
-                 "offset " + std::to_string(offset.offset.value()) + " for " + name + " is negative");
-  }
-  if (offset.metadata.size() > options.metadata_bytes_max) {
-    return Error(ErrorCode::kInvalidRequest, "the metadata for " + name + " has " +
-                                                 std::to_string(offset.metadata.size()) + " bytes; at most " +
-                                                 std::to_string(options.metadata_bytes_max) + " are allowed")
-        .with_detail("limit", std::to_string(options.metadata_bytes_max))
-        .with_detail("value", std::to_string(offset.metadata.size()));
-  }
-  // A9. Only where the end is known on this shard; elsewhere the reader finds out.
-  auto ends = replicas.ends({topic->id, offset.partition});
-  if (ends.ok() && offset.offset > ends->log_end) {
-    return Error(ErrorCode::kOffsetOutOfRange, Outcome::kNotWritten,
-                 "offset " + std::to_string(offset.offset.value()) + " is past the end of " + name + ", " +
-                     std::to_string(ends->high_watermark.value()))
-        .with_detail("start_offset", std::to_string(ends->start.value()))
-        .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
-  }
-  return std::nullopt;
-}
-
-std::optional<Error> GroupCoordinator::Impl::check_size(const std::vector<GroupRecord>& records) const {
-  size_t bytes = 0;
-  for (const GroupRecord& record : records) bytes += record_size_bound(record);
-  if (bytes <= options.commit_bytes_max) return std::nullopt;
-  return Error(ErrorCode::kInvalidRequest, "the commit has " + std::to_string(bytes) + " bytes; at most " +
-                                               std::to_string(options.commit_bytes_max) +
-                                               " are allowed: commit fewer partitions at a time")
-      .with_detail("limit", std::to_string(options.commit_bytes_max))
-      .with_detail("value", std::to_string(bytes));
-}
-
-// The last check, against the view: a new group needs room.
-Result<OffsetsPartition::Made> GroupCoordinator::Impl::admit(OffsetsPartition& home,
-                                                             const std::vector<GroupRecord>& records) const {
-  OffsetsPartition::Made made;
-  size_t count = 0;
-  for (const auto& [id, partition] : partitions) count += partition->group_count();
-  if (count >= options.groups_max && !TRY(home.has_group(records.front().key.group))) {
-    made.error = Error(ErrorCode::kThrottled, "this node keeps offsets of " + std::to_string(count) +
-                                                  " groups, which is its limit; delete some");
-    return made;
-  }
-  made.records = records;
-  return made;
-}
-
-void GroupCoordinator::commit_offsets(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) {
-  using Answer = api::Answer<std::vector<api::CommittedOffset>>;
-  Impl& self = *impl_;
-  auto home = self.home_of(request.group);
-  std::optional<Error> error;
-  if (!home.ok()) error = std::move(home.error());
-  if (!error) error = self.check_commit(request);
-  if (!error) error = self.refuse_waiting(*home.value());
-  if (error) return self.post(std::move(done), Answer(*std::move(error)));
-
-  const int64_t now_ms = self.env.clock().wall_ms();
-  std::vector<GroupRecord> records;
-  for (api::CommittedOffset& offset : request.offsets) {
-    TopicId topic;
-    offset.error = self.check_offset(offset, topic);
-    if (offset.error) continue;
-    offset.commit_timestamp_ms = now_ms;
-    records.push_back({{request.group, topic, offset.partition},
-                       OffsetValue{offset.offset, offset.leader_epoch, now_ms, offset.topic, offset.metadata}});
-  }
-  if (records.empty()) return self.post(std::move(done), Answer(std::move(request.offsets)));
-  if (auto too_large = self.check_size(records)) return self.post(std::move(done), Answer(*std::move(too_large)));
-  OffsetsPartition& partition = *home.value();
-  partition.write(
-      {.make = [&self, &partition, records = std::move(records)] { return self.admit(partition, records); },
-       .deadline_ns = request.deadline_ns,
-       .done =
-           [offsets = std::move(request.offsets), done = std::move(done)](std::optional<Error> failed) mutable {
-             if (failed) return done(*std::move(failed));
-             done(std::move(offsets));
-           }});
 }
 
 void GroupCoordinator::forget_topic(const TopicId&) {

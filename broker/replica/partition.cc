@@ -96,35 +96,32 @@ void Partition::apply(std::shared_ptr<const TopicImage> topic) {
       }
     }
   }
-  const PartitionImage& state = topic_->partitions[static_cast<size_t>(id_.partition.value())];
-  if (state.leader == self_ && log_) {
-    become_leader(state);
+  if (state().leader == self_ && log_) {
+    become_leader();
   } else {
-    become_follower(state);
+    role_ = Role::kFollower;
   }
 }
 
-void Partition::become_leader(const PartitionImage& state) {
-  const bool new_epoch = role_ != Role::kLeader || state.leader_epoch != state_.leader_epoch;
-  if (role_ == Role::kLeader) CHECK_GE(state.leader_epoch, state_.leader_epoch);  // A5
-  state_ = state;
-  if (new_epoch) log_->begin_epoch(state.leader_epoch);  // R11: before anything is served
-  if (role_ != Role::kLeader) {
-    role_ = Role::kLeader;
-    ++tenure_;
-    tenure_start_ = log_->log_end();
-  }
+const PartitionImage& Partition::state() const {
+  return topic_->partitions[static_cast<size_t>(id_.partition.value())];
 }
 
-void Partition::become_follower(const PartitionImage& state) {
-  state_ = state;
-  role_ = Role::kFollower;
+void Partition::become_leader() {
+  const LeaderEpoch epoch = state().leader_epoch;
+  const bool leads_already = role_ == Role::kLeader;
+  if (leads_already) CHECK_GE(epoch, led_epoch_);                       // A5
+  if (!leads_already || epoch != led_epoch_) log_->begin_epoch(epoch);  // R11: before anything is served
+  led_epoch_ = epoch;
+  if (leads_already) return;
+  role_ = Role::kLeader;
+  ++tenure_;
+  tenure_start_ = log_->log_end();
 }
 
 void Partition::retire() {
   retired_ = true;
   role_ = Role::kFollower;
-  state_.leader = kNoBroker;
 }
 
 Offset Partition::counted_position() const {
@@ -133,18 +130,18 @@ Offset Partition::counted_position() const {
 }
 
 bool Partition::too_few_in_sync() const {
-  return static_cast<int32_t>(state_.isr.size()) < topic_->settings.min_insync_replicas;
+  return static_cast<int32_t>(state().isr.size()) < topic_->settings.min_insync_replicas;
 }
 
 int32_t Partition::synced_replicas(Offset end) const {
   // Everything below the high watermark of a synced topic is on the disk of every in-sync replica (R2).
-  if (synced() && high_watermark_ >= end) return static_cast<int32_t>(state_.isr.size());
+  if (synced() && high_watermark_ >= end) return static_cast<int32_t>(state().isr.size());
   return log_ && log_->durable_end() >= end ? 1 : 0;
 }
 
 std::optional<Offset> Partition::committed_position() const {
   if (role_ != Role::kLeader || too_few_in_sync()) return std::nullopt;  // R6
-  for (BrokerId member : state_.isr) {
+  for (BrokerId member : state().isr) {
     // Nothing is known of another member's position, so nothing can be counted for it.
     if (member != self_) return std::nullopt;
   }
@@ -161,11 +158,11 @@ bool Partition::advance_high_watermark() {
 
 Error Partition::not_leader() const {
   if (retired_) return {ErrorCode::kUnknownTopic, "topic " + topic_->name + " was deleted"};
-  if (state_.leader == kNoBroker) {
+  if (state().leader == kNoBroker) {
     return {ErrorCode::kLeaderNotAvailable, "partition " + name() + " has no leader now"};
   }
-  return Error(ErrorCode::kNotLeader, "partition " + name() + " is led by node " + text(state_.leader))
-      .with_detail("leader", text(state_.leader));
+  return Error(ErrorCode::kNotLeader, "partition " + name() + " is led by node " + text(state().leader))
+      .with_detail("leader", text(state().leader));
 }
 
 Error Partition::offline_error(Outcome outcome) const {
@@ -175,15 +172,15 @@ Error Partition::offline_error(Outcome outcome) const {
 }
 
 std::optional<Error> Partition::refuse_append(api::Acks acks) const {
-  if (failed() && (state_.leader == self_ || role_ == Role::kLeader)) return offline_error(Outcome::kNotWritten);
+  if (failed() && (state().leader == self_ || role_ == Role::kLeader)) return offline_error(Outcome::kNotWritten);
   if (role_ != Role::kLeader) return not_leader();
   if (acks == api::Acks::kAll && too_few_in_sync()) {
     std::string missing;
-    for (BrokerId replica : state_.replicas) {
-      if (!contains(state_.isr, replica)) missing += (missing.empty() ? "" : ", ") + text(replica);
+    for (BrokerId replica : state().replicas) {
+      if (!contains(state().isr, replica)) missing += (missing.empty() ? "" : ", ") + text(replica);
     }
     return Error(ErrorCode::kNotEnoughReplicas,
-                 "partition " + name() + " has " + std::to_string(state_.isr.size()) + " in-sync replicas and needs " +
+                 "partition " + name() + " has " + std::to_string(state().isr.size()) + " in-sync replicas and needs " +
                      std::to_string(topic_->settings.min_insync_replicas) +
                      (missing.empty() ? std::string("; it has no more replicas") : "; missing: node " + missing))
         .with_detail("missing", missing);
@@ -210,10 +207,10 @@ api::Answer<Appended> Partition::append_as_leader(AppendRequest& request) {
     const size_t index = appended.batches.size();
     AppendedBatch& answer = appended.batches.emplace_back();
     if (!batch.duplicate) {
-      stamp_batch(batches.mutable_view().subspan(batch.position, batch.size), next, state_.leader_epoch, append_time);
+      stamp_batch(batches.mutable_view().subspan(batch.position, batch.size), next, state().leader_epoch, append_time);
       answer = {.first_offset = next,
                 .timestamp_ms = append_time.value_or(kNoTimestamp),
-                .leader_epoch = state_.leader_epoch};
+                .leader_epoch = state().leader_epoch};
       next = next + batch.offset_count;
       continue;
     }
@@ -267,12 +264,13 @@ std::optional<Error> Partition::refuse_read(const ReadRequest& request) const {
     error.outcome = Outcome::kNotApplicable;
     return error;
   }
-  if (request.leader_epoch && *request.leader_epoch != kNoLeaderEpoch && *request.leader_epoch != state_.leader_epoch) {
-    const bool older = *request.leader_epoch < state_.leader_epoch;
+  if (request.leader_epoch && *request.leader_epoch != kNoLeaderEpoch &&
+      *request.leader_epoch != state().leader_epoch) {
+    const bool older = *request.leader_epoch < state().leader_epoch;
     return Error(ErrorCode::kFencedLeaderEpoch, Outcome::kNotApplicable,
                  "leader epoch " + text(*request.leader_epoch) + " of " + name() + " is " +
-                     (older ? "over" : "not known here yet") + "; current is " + text(state_.leader_epoch))
-        .with_detail("leader_epoch", text(state_.leader_epoch));
+                     (older ? "over" : "not known here yet") + "; current is " + text(state().leader_epoch))
+        .with_detail("leader_epoch", text(state().leader_epoch));
   }
   const Offset asked = asked_offset(request);
   if (asked < log_->log_start() || asked > log_->log_end()) return out_of_range(asked);
@@ -307,11 +305,15 @@ ReadPart Partition::read(const ReadRequest& request, uint32_t bytes_max, api::Is
   part.asked = asked_offset(request);
   part.high_watermark = high_watermark_;
   part.log_start = log_start();
-  part.leader_epoch = state_.leader_epoch;
+  part.leader_epoch = state().leader_epoch;
   part.error = refuse_read(request);
   const Offset limit = read_limit(isolation);
-  // Between the high watermark and the log end there is nothing to see yet, which is no error.
-  if (part.error || part.asked >= limit) return part;
+  if (part.error || part.asked >= limit) {
+    // Between the high watermark and the log end there is nothing to see yet, which is no error. But nothing will ever
+    // come out of a failed log, and who waits for it must be told.
+    if (!part.error && log_->failed()) part.error = offline_error(Outcome::kNotApplicable);
+    return part;
+  }
   auto slice = log_->read(part.asked, bytes_max, limit);
   if (slice.ok()) {
     part.slice = std::move(*slice);
@@ -356,7 +358,7 @@ api::Answer<PartitionEnds> Partition::ends() const {
   return PartitionEnds{.start = log_->log_start(),
                        .high_watermark = high_watermark_,
                        .log_end = log_->log_end(),
-                       .leader_epoch = state_.leader_epoch,
+                       .leader_epoch = state().leader_epoch,
                        .size_bytes = log_->size_bytes()};
 }
 
@@ -420,14 +422,14 @@ void Partition::check_invariants() {
   const LogMark mark = log_->mark(high_watermark_);
   CHECK_LE(mark.high_watermark, mark.durable_end);
   CHECK_LE(mark.durable_end, log_->durable_end());
-  for (BrokerId member : state_.isr) CHECK(contains(state_.replicas, member));  // A4
+  for (BrokerId member : state().isr) CHECK(contains(state().replicas, member));  // A4
   if (role_ == Role::kLeader) {
     CHECK_LE(log_->log_start(), high_watermark_);
-    CHECK(contains(state_.isr, self_));
+    CHECK(contains(state().isr, self_));
     if (synced()) CHECK_LE(high_watermark_, log_->durable_end());
-    if (auto latest = log_->epochs().latest()) CHECK_LE(latest->epoch, state_.leader_epoch);
+    if (auto latest = log_->epochs().latest()) CHECK_LE(latest->epoch, state().leader_epoch);
   }
-  for (BrokerId candidate : state_.elr) CHECK(!contains(state_.isr, candidate));
+  for (BrokerId candidate : state().elr) CHECK(!contains(state().isr, candidate));
   log_->check_invariants();
 }
 

@@ -58,14 +58,14 @@ class Partition {
   Offset high_watermark() const { return high_watermark_; }
   Offset log_end() const { return log_ ? log_->log_end() : Offset(0); }
   Offset log_start() const { return log_ ? log_->log_start() : Offset(0); }
-  LeaderEpoch leader_epoch() const { return state_.leader_epoch; }
+  LeaderEpoch leader_epoch() const { return state().leader_epoch; }
   // Raised whenever a leadership begins after an interruption: a wait belongs to one tenure (R5).
   uint64_t tenure() const { return tenure_; }
   // What this replica counts for itself (R2): its durable end, or its log end on a `replicated` topic.
   Offset counted_position() const;
   bool too_few_in_sync() const;
   bool failed() const { return !log_ || log_->failed(); }
-  int32_t replica_count() const { return static_cast<int32_t>(state_.replicas.size()); }
+  int32_t replica_count() const { return static_cast<int32_t>(state().replicas.size()); }
   // How many replicas are known to have everything below `end` on disk.
   int32_t synced_replicas(Offset end) const;
 
@@ -99,8 +99,8 @@ class Partition {
   api::Error offline_error(api::Outcome outcome) const;
   api::Error out_of_range(Offset asked) const;
   api::Error damaged(Offset asked, const Status& why) const;
-  void become_leader(const PartitionImage& state);
-  void become_follower(const PartitionImage& state);
+  const PartitionImage& state() const;
+  void become_leader();
   // Where the high watermark could be by what is known, or nothing if it must not move.
   std::optional<Offset> committed_position() const;
   // Appends the batches [from, to), which are stamped.
@@ -113,9 +113,9 @@ class Partition {
   std::unique_ptr<Log> log_;
   Status offline_;
   std::shared_ptr<const TopicImage> topic_;
-  PartitionImage state_;
   Role role_ = Role::kFollower;
   bool retired_ = false;
+  LeaderEpoch led_epoch_ = kNoLeaderEpoch;
   uint64_t tenure_ = 0;
   Offset tenure_start_{0};  // log end when the tenure began
   Offset high_watermark_{0};

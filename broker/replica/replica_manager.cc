@@ -1,14 +1,10 @@
 #include "broker/replica/replica_manager.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
-#include "broker/replica/clock_guard.h"
 #include "broker/replica/delayed_operations.h"
-#include "broker/replica/mark_keeper.h"
-#include "broker/replica/partition.h"
-#include "broker/replica/purgatory.h"
+#include "broker/replica/replica_manager_impl.h"
 #include "storage/base/check.h"
 
 namespace trilog {
@@ -33,136 +29,6 @@ Error without_outcome(Error error) {
 }
 
 }  // namespace
-
-struct ReplicaManager::Impl {
-  Impl(Env& environment, ReplicaOptions replica_options, LogDirectory& directory, DiskGuard& guard,
-       PersistMarks persist)
-      : env(environment),
-        options(std::move(replica_options)),
-        logs(directory),
-        disk(guard),
-        clock_guard(environment.clock()),
-        marks(environment, {options.mark_interval_ms, options.mark_bytes_synced_max, options.mark_bytes_replicated_max},
-              std::move(persist), [this](const TopicPartition& id) { return with_log(id); }),
-        purgatory(environment, options.delayed_operations_max) {}
-
-  Env& env;
-  const ReplicaOptions options;
-  LogDirectory& logs;
-  DiskGuard& disk;
-  ClockGuard clock_guard;
-  std::function<bool(const TopicPartition&)> owns;
-  ImagePtr image;
-  std::map<TopicPartition, std::unique_ptr<Partition>> partitions;
-  struct Listener {
-    std::function<void()> call;
-    bool posted = false;
-  };
-  std::map<TopicPartition, Listener> listeners;
-  MarkKeeper marks;
-  Purgatory purgatory;  // after `partitions`: what is parked refers to them
-  bool stopping = false;
-  bool clock_warned = false;
-  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
-
-  // While stopping: logs that are not closed yet, and the first failure.
-  size_t closing = 0;
-  Status close_status;
-  UniqueFunction<void(Result<Marks>)> stopped;
-
-  Partition* find(const TopicPartition& id) {
-    auto found = partitions.find(id);
-    return found == partitions.end() ? nullptr : found->second.get();
-  }
-  Partition* with_log(const TopicPartition& id) {
-    Partition* partition = find(id);
-    return partition != nullptr && partition->log() != nullptr ? partition : nullptr;
-  }
-
-  Error absent(const TopicPartition& id) const;
-  void apply_topic(const std::shared_ptr<const TopicImage>& topic);
-  std::unique_ptr<Partition> open_partition(const TopicPartition& id, const TopicImage& topic);
-  void remove_topic(const TopicId& id);
-  void remove_partition(Partition& partition);
-  void positions_moved(Partition& partition);
-  void on_durable(Partition& partition);
-  void call_listener(const TopicPartition& id);
-  std::optional<Error> refuse_append(const AppendRequest& request, const Partition* partition);
-  api::Answer<Appended> append_now(Partition& partition, AppendRequest& request);
-  void schedule_housekeeping();
-  void housekeeping();
-  void close_log(Partition& partition);
-  void log_closed(Partition& partition, Status status);
-  void all_closed();
-};
-
-// --- following the image -------------------------------------------------------------------------------------------
-
-void ReplicaManager::Impl::apply_topic(const std::shared_ptr<const TopicImage>& topic) {
-  for (size_t i = 0; i < topic->partitions.size(); ++i) {
-    const TopicPartition id{topic->id, PartitionId(static_cast<int32_t>(i))};
-    if (owns && !owns(id)) continue;
-    Partition* partition = find(id);
-    const bool is_new = partition == nullptr;
-    if (is_new) {
-      const std::vector<BrokerId>& replicas = topic->partitions[i].replicas;
-      if (std::find(replicas.begin(), replicas.end(), options.self) == replicas.end()) continue;
-      partition = partitions.emplace(id, open_partition(id, *topic)).first->second.get();
-    }
-    partition->apply(topic);
-    positions_moved(*partition);
-    purgatory.recheck(id);
-    if (is_new && partition->log() != nullptr && partition->log()->recovery().scanned) marks.touched(*partition);
-  }
-}
-
-std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicPartition& id, const TopicImage& topic) {
-  auto opened = logs.open(partition_meta_of(topic, id.partition), log_config_of(topic));
-  const std::string name = topic.name + "/" + std::to_string(id.partition.value());
-  if (!opened.ok()) {
-    env.log().error(name, " is out of service: its log cannot be opened: ", opened.status().to_string());
-    return std::make_unique<Partition>(env, id, options.self, nullptr, opened.status());
-  }
-  std::unique_ptr<Log> log = std::move(opened).value();
-  const RecoveryReport& recovery = log->recovery();
-  if (recovery.lost_below_mark) {
-    env.log().error(name, ": acknowledged records are missing: the log ends at ", log->log_end(),
-                    ", before what was on disk");
-  }
-  if (recovery.bytes_cut > 0) env.log().info(name, ": cut a torn tail of ", recovery.bytes_cut, " bytes");
-  for (const DamagedRange& range : log->damaged_ranges()) {
-    env.log().error(name, ": damaged bytes in ", range.file, " at ", range.position, ", offsets ", range.first, " to ",
-                    range.next_good, ": ", range.what);
-  }
-  auto partition = std::make_unique<Partition>(env, id, options.self, std::move(log), ok_status());
-  partition->log()->set_durable_listener([this, raw = partition.get()] { on_durable(*raw); });
-  return partition;
-}
-
-void ReplicaManager::Impl::remove_topic(const TopicId& topic) {
-  auto it = partitions.lower_bound(TopicPartition{topic, PartitionId(INT32_MIN)});
-  while (it != partitions.end() && it->first.topic == topic) {
-    remove_partition(*it->second);
-    it = partitions.erase(it);
-  }
-}
-
-void ReplicaManager::Impl::remove_partition(Partition& partition) {
-  const TopicPartition id = partition.id();
-  partition.retire();
-  purgatory.recheck(id);  // everything that waits there is ready now
-  marks.forget(id);
-  listeners.erase(id);
-  std::unique_ptr<Log> log = partition.release_log();
-  if (!log) return;
-  log->set_durable_listener(nullptr);
-  log->abandon();
-  log.reset();
-  logs.remove(id, [this, id, still = std::weak_ptr<bool>(alive)](Status removed) {
-    if (still.expired() || removed.ok()) return;
-    env.log().warning("the folder of ", id, " could not be removed: ", removed.to_string());
-  });
-}
 
 Error ReplicaManager::Impl::absent(const TopicPartition& id) const {
   const TopicImage* topic = image ? image->find_topic(id.topic) : nullptr;
@@ -321,7 +187,7 @@ std::vector<ReadPart> ReplicaManager::read(const std::vector<ReadRequest>& parts
 WatchId ReplicaManager::watch(std::vector<ReadRequest> parts, uint32_t bytes_min, api::Isolation isolation,
                               int64_t deadline_ns, UniqueFunction<void()> done) {
   Impl& self = *impl_;
-  bool all_there = !self.stopping && !self.purgatory.full();
+  bool all_there = true;
   std::vector<DelayedFetch::Part> waiting;
   waiting.reserve(parts.size());
   for (ReadRequest& request : parts) {
@@ -329,8 +195,13 @@ WatchId ReplicaManager::watch(std::vector<ReadRequest> parts, uint32_t bytes_min
     all_there = all_there && partition != nullptr;
     waiting.push_back({partition, request});
   }
-  if (!all_there || deadline_ns <= self.env.clock().monotonic_ns()) {
+  if (self.stopping || !all_there || deadline_ns <= self.env.clock().monotonic_ns()) {
     self.env.executor().post([done = std::move(done)]() mutable { done(); });
+    return 0;
+  }
+  if (self.purgatory.full()) {
+    // Nothing is parked, and who is sent away at once would be back at once.
+    self.env.executor().schedule_after(kRetryAfterMs * 1'000'000LL, [done = std::move(done)]() mutable { done(); });
     return 0;
   }
   auto operation = std::make_unique<DelayedFetch>(self.env, std::move(waiting), bytes_min, isolation, std::move(done));
@@ -402,116 +273,5 @@ void ReplicaManager::set_high_watermark_listener(const TopicPartition& id, std::
 }
 
 void ReplicaManager::clear_high_watermark_listener(const TopicPartition& id) { impl_->listeners.erase(id); }
-
-// --- life ----------------------------------------------------------------------------------------------------------
-
-ReplicaManager::ReplicaManager(Env& env, ReplicaOptions options, LogDirectory& logs, DiskGuard& disk,
-                               PersistMarks persist_marks)
-    : impl_(std::make_unique<Impl>(env, std::move(options), logs, disk, std::move(persist_marks))) {}
-
-ReplicaManager::~ReplicaManager() = default;
-
-void ReplicaManager::set_ownership(std::function<bool(const TopicPartition&)> owns) { impl_->owns = std::move(owns); }
-
-void ReplicaManager::apply(const ImagePtr& image, const MetadataDelta* delta) {
-  impl_->image = image;
-  if (impl_->stopping) return;
-  if (delta == nullptr) {
-    for (const auto& [name, topic] : image->topics()) impl_->apply_topic(topic);
-    return;
-  }
-  for (const auto& [id, topic] : delta->removed_topics()) impl_->remove_topic(id);
-  for (const TopicId& id : delta->changed_topics()) {
-    const TopicImage* topic = image->find_topic(id);
-    if (topic != nullptr) impl_->apply_topic(image->topics().find(topic->name)->second);
-  }
-}
-
-void ReplicaManager::start() { impl_->schedule_housekeeping(); }
-
-void ReplicaManager::Impl::schedule_housekeeping() {
-  env.executor().schedule_after(options.retention_check_ms * 1'000'000, [this, still = std::weak_ptr<bool>(alive)] {
-    if (still.expired() || stopping) return;
-    housekeeping();
-    schedule_housekeeping();
-  });
-}
-
-void ReplicaManager::Impl::housekeeping() {
-  const int64_t now_ms = env.clock().wall_ms();
-  const bool trusted = clock_guard.trusted();
-  if (!trusted && !clock_warned) {
-    env.log().warning("the wall clock jumped by more than an hour: nothing is removed for its age until a restart");
-    clock_warned = true;
-  }
-  for (auto& [id, partition] : partitions) {
-    Log* log = partition->log();
-    if (log == nullptr || log->failed()) continue;
-    if (log->size_bytes() > 0) {
-      const Offset start = log->log_start();
-      const uint64_t freed = log->apply_retention(now_ms, trusted, partition->high_watermark());
-      if (freed > 0) env.log().info(partition->name(), ": removed ", freed, " bytes of old segments");
-      if (log->log_start() != start) marks.touched(*partition);
-    }
-    if (log->producers().size() > 0) log->producers().expire(now_ms, options.producer_idle_ms, trusted);
-  }
-  disk.keep_reserve();
-}
-
-void ReplicaManager::stop(UniqueFunction<void(Result<Marks>)> done) {
-  Impl& self = *impl_;
-  CHECK(!self.stopping);
-  self.stopping = true;
-  self.stopped = std::move(done);
-  self.closing = 1;  // so that nothing is finished before all have begun
-  for (auto& [id, partition] : self.partitions) self.close_log(*partition);
-  self.env.executor().post([&self, still = std::weak_ptr<bool>(self.alive)] {
-    if (!still.expired() && --self.closing == 0) self.all_closed();
-  });
-}
-
-void ReplicaManager::Impl::close_log(Partition& partition) {
-  if (partition.log() == nullptr) {
-    close_status = Status(Errc::kFailed, "the log of " + partition.name() + " was never opened");
-    return;
-  }
-  ++closing;
-  partition.log()->close([this, &partition, still = std::weak_ptr<bool>(alive)](Status status) {
-    if (!still.expired()) log_closed(partition, std::move(status));
-  });
-}
-
-void ReplicaManager::Impl::log_closed(Partition& partition, Status status) {
-  // The last sync may be what a write still waited for.
-  positions_moved(partition);
-  if (!status.ok() && close_status.ok()) close_status = status.with_context("closing the log of " + partition.name());
-  if (partition.failed()) purgatory.recheck(partition.id());
-  if (--closing == 0) all_closed();
-}
-
-void ReplicaManager::Impl::all_closed() {
-  purgatory.stop();
-  if (!close_status.ok()) {
-    marks.stop(close_status);
-    return stopped(close_status);
-  }
-  // The marks file must not stay behind the clean marker: the marker is gone after the next start, and then a crash
-  // would judge the logs by marks from long ago.
-  marks.persist_now([this, still = std::weak_ptr<bool>(alive)](Status status) {
-    if (still.expired()) return;
-    marks.stop(Status(Errc::kFailed, "the node stopped"));
-    if (!status.ok()) return stopped(std::move(status));
-    Marks exact;
-    for (const auto& [id, partition] : partitions) {
-      exact.emplace(id, partition->log()->mark(partition->high_watermark()));
-    }
-    stopped(std::move(exact));
-  });
-}
-
-void ReplicaManager::check_invariants() {
-  for (auto& [id, partition] : impl_->partitions) partition->check_invariants();
-  impl_->purgatory.check_invariants();
-}
 
 }  // namespace trilog
