@@ -1,3 +1,4 @@
+#include <grpcpp/impl/client_unary_call.h>
 #include <unistd.h>
 
 #include <thread>

@@ -9,12 +9,13 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
+struct How {
+  bool sequenced = false;
+  bool resume = false;
+};
+
 class LanesTest : public testing::Test {
  protected:
-  struct How {
-    bool sequenced = false;
-    bool resume = false;
-  };
   std::vector<uint64_t> arrive(uint64_t id, std::optional<int32_t> partition, How how = {}) {
     std::vector<uint64_t> startable;
     lanes.admit({.id = id, .topic = "t", .partition = partition, .sequenced = how.sequenced, .resume = how.resume},

@@ -60,7 +60,9 @@ TEST_F(ProduceStreamTest, GoesOnAfterARefusalAndKeepsTheOrderOfThePartition) {
   v1::ProduceResponse response;
   while (stream->Read(&response)) {
     codes.push_back(response.error().code());
-    if (response.has_error()) EXPECT_EQ(response.error().outcome(), kNotWritten);
+    if (response.has_error()) {
+      EXPECT_EQ(response.error().outcome(), kNotWritten);
+    }
   }
   EXPECT_THAT(codes, ElementsAre("", "RECORD_TOO_LARGE", "PREVIOUS_FAILED", "", "", ""));
   EXPECT_TRUE(stream->Finish().ok());
