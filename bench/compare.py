@@ -90,8 +90,8 @@ class Comparison:
             limits.append(limit["mb_per_second"])
             shares.append(rates[-1] / limits[-1])
             cpu.append(figures["broker_cpu_seconds"] / (total / 1e9))
-        self.show(f"produce, batches of {batch_bytes >> 10} KiB", durability, f"{statistics.median(rates):.0f} MB/s",
-                  f"{statistics.median(limits):.0f} MB/s", shares, f"{statistics.median(cpu):.2f} CPU s per GB")
+        self.show(f"produce, batches of {batch_bytes >> 10} KiB", durability, f"{statistics.median(rates):.4g} MB/s",
+                  f"{statistics.median(limits):.4g} MB/s", shares, f"{statistics.median(cpu):.2f} CPU s per GB")
 
     def consume(self, broker):
         total = (1 << 20) if self.options.quick else self.options.total_mb << 20
@@ -104,7 +104,7 @@ class Comparison:
             limits.append(self.limit("replicated", 1 << 20, total, 5)["mb_per_second"])
             rates.append(self.bench(broker, "consume", "--topic", topic, *size)["mb_per_second"])
             shares.append(rates[-1] / limits[-1])
-        self.show("consume", "page cache", f"{statistics.median(rates):.0f} MB/s", f"{statistics.median(limits):.0f} MB/s",
+        self.show("consume", "page cache", f"{statistics.median(rates):.4g} MB/s", f"{statistics.median(limits):.4g} MB/s",
                   shares, "")
 
     def latency(self, broker, durability):
