@@ -183,7 +183,7 @@ void GroupCoordinator::describe_group(std::string group, Done<api::Group> done) 
   if (error && self.offsets_topic() == nullptr && self.image && !self.stopping) {
     error = Error(ErrorCode::kUnknownGroup, "there is no group " + group);
   }
-  if (error) return self.post(std::move(done), api::Answer<api::Group>(not_applicable(*std::move(error))));
+  if (error) return self.post(std::move(done), api::Answer<api::Group>(*std::move(error)));
 
   OffsetsPartition& partition = *home.value();
   partition.when_ready(
@@ -195,7 +195,7 @@ void GroupCoordinator::describe_group(std::string group, Done<api::Group> done) 
         const std::vector<GroupRecord> entries = TRY(self.entries_of(partition, group));
         const GroupState state = self.state_of(group);
         if (entries.empty() && state == GroupState::kEmpty) {
-          done(not_applicable(Error(ErrorCode::kUnknownGroup, "there is no group " + group)));
+          done(Error(ErrorCode::kUnknownGroup, "there is no group " + group));
           return {};
         }
         api::Group answer{.group = group, .state = std::string(group_state_name(state))};

@@ -53,7 +53,7 @@ constexpr std::array kSettings = {
     Setting{{"max.message.bytes", "bytes", "1048576",
              "Largest record batch as sent, or key + value + headers of one record.", false},
             Kind::kNumber,
-            1024,
+            64,
             16 << 20,
             {},
             ""},
