@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "storage/base/crc32c.h"
 #include "storage/record/record_batch_builder.h"
 #include "tests/broker/grpc/edge_fixture.h"
@@ -428,8 +430,10 @@ TEST_F(FetchTest, IsNotHeldUpByAClientThatVanishes) {
   request.set_max_wait_ms(60'000);
   for (int i = 0; i < 20; ++i) {
     v1::FetchResponse response;
-    Call call(30);
+    Call call;
+    std::thread vanishes([&] { call.TryCancel(); });
     EXPECT_FALSE(data_->Fetch(&call, request, &response).ok());
+    vanishes.join();
   }
   produce(records("orders", {"still here"}));
   EXPECT_EQ(fetch(fetch_request("orders", 0)).records_size(), 1);

@@ -217,7 +217,8 @@ TEST_F(ConsumeTest, PushesWhatIsThereSaysWhenItIsCaughtUpAndPushesWhatComes) {
   EXPECT_EQ(response.credit_used(), 2u);
   std::set<int> caught_up;
   while (caught_up.size() < 2) {
-    for (const auto& position : next(*stream, v1::ConsumeResponse::kCaughtUp).caught_up().partitions()) {
+    v1::ConsumeResponse event = next(*stream, v1::ConsumeResponse::kCaughtUp);
+    for (const auto& position : event.caught_up().partitions()) {
       caught_up.insert(position.partition());
     }
   }
