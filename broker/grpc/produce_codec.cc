@@ -118,6 +118,7 @@ MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOp
     case 2: request.partition = PartitionId(static_cast<int32_t>(message.varint())); return std::nullopt;
     case 3:
       if (request.records.size() == options.records_per_request_max) {
+        message.bytes();  // what follows it still says which request this is
         return invalid("a request has more than " + std::to_string(options.records_per_request_max) +
                        " records; send several")
             .with_detail("limit", std::to_string(options.records_per_request_max));
