@@ -56,9 +56,9 @@ struct Log::Impl {
 
   // log_open.cc
   Status open(const std::optional<LogMark>& mark, bool clean);
-  Result<bool> trust(const LogMark& mark);
+  Result<bool> ends_at(const LogMark& mark);
   Status recover(const LogMark& mark);
-  Status load_epochs(const LogListing& listing, bool use_temporaries);
+  Status load_epochs(const LogListing& listing, bool use_temporaries, bool at_mark);
   bool epochs_reach_start();
   Status rebuild_epochs();
   Status restore_producers();

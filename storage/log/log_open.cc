@@ -15,8 +15,10 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   for (Offset base : listing.orphans) TRY(remove_derived_files(files, log.directory_, base));
   snapshots.set_known(listing.snapshots);
   make_segments(listing);
-  bool trusted = segments.empty() ? clean : clean && known_mark.has_value() && TRY(trust(mark));
-  TRY(load_epochs(listing, !trusted));
+  bool at_mark = !segments.empty() && known_mark.has_value() && TRY(ends_at(mark));
+  bool trusted = clean && (segments.empty() || at_mark);
+  if (clean && !trusted) env.log().warning(log.directory_, " is not as the clean stop left it; recovering");
+  TRY(load_epochs(listing, !trusted, at_mark));
   if (segments.empty()) {
     log.log_end_ = log.log_start_;
     log.recovery_.scanned = !clean;
@@ -49,7 +51,9 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
     durable_segment = active().base();
     durable_position = active().known_size();
     if (epochs_are_old) TRY(rewrite_epochs_now());
-    if (!trusted) TRY(keep_meta(listing));
+    if (!trusted && !at_mark) TRY(keep_meta(listing));
+    // What was read may be in the cache only. That is enough as long as nothing is judged by it.
+    if (!trusted && at_mark) epochs_changed = true;
   }
   TRY(restore_producers());
   if (roll_next && roll().ok()) {
@@ -81,14 +85,11 @@ void Log::Impl::make_segments(const LogListing& listing) {
   }
 }
 
-// After a clean stop: the mark is exact, so the last file must end where it says. Otherwise something happened since.
-Result<bool> Log::Impl::trust(const LogMark& mark) {
+// Whether the last file ends exactly where the mark says: nothing has been written since, or it was a clean stop.
+Result<bool> Log::Impl::ends_at(const LogMark& mark) {
   Segment& last = active();
   TRY(last.open_for_writing());
-  if (mark.segment != last.base() || mark.position != last.known_size() || mark.durable_end < last.base()) {
-    env.log().warning(last.path(), " is not as it was left at the clean stop; recovering");
-    return false;
-  }
+  if (mark.segment != last.base() || mark.position != last.known_size() || mark.durable_end < last.base()) return false;
   last.set_end(mark.durable_end);
   log.log_end_ = mark.durable_end;
   return true;
@@ -96,11 +97,11 @@ Result<bool> Log::Impl::trust(const LogMark& mark) {
 
 // Leaves context.epochs null if there is nothing to go by. A temporary file is newer than leader-epochs: it was written
 // before the first batch of its epoch, and its name may not have been changed yet.
-Status Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries) {
+Status Log::Impl::load_epochs(const LogListing& listing, bool use_temporaries, bool at_mark) {
   auto read = [&](const std::string& name) -> Result<std::optional<LeaderEpochCache>> {
     std::string path = join_path(log.directory_, name);
     // S3: the process may have died before it synced them, and batches are judged by them at every later start.
-    if (use_temporaries) {
+    if (use_temporaries && !at_mark) {
       auto file = files.open(path, OpenMode::kReadWrite);
       if (!file.ok() && file.status().code() == Errc::kNotFound) return std::optional<LeaderEpochCache>();
       TRY(file.status());
