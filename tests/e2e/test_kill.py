@@ -43,7 +43,7 @@ class Kill(TestCase):
 
         def feed():
             try:
-                for i in range(20_000):
+                for i in range(5_000):
                     value = f"{round_number}-{i}"
                     self.sent.add(value)
                     producer.stdin.write(f"{i % 50}:{value}\n")
