@@ -48,4 +48,19 @@ void ConsumePartitions::seek(size_t index, std::optional<Offset> next) {
   partition.caught_up = false;
 }
 
+api::ListOffsetsRequest ConsumePartitions::end_queries() const {
+  api::ListOffsetsRequest request{.topic = {}, .queries = {}, .spec = api::OffsetSpec::kLatest};
+  for (const ConsumePartition& partition : partitions_) {
+    if (!partition.failed) request.queries.push_back({partition.topic, partition.partition, 0});
+  }
+  return request;
+}
+
+void ConsumePartitions::take_ends(const std::vector<api::ListedOffset>& ends) {
+  for (const api::ListedOffset& end : ends) {
+    std::optional<size_t> index = find(end.topic, end.partition);
+    if (index && !end.error) partitions_[*index].seen.high_watermark = end.offset;
+  }
+}
+
 }  // namespace trilog::grpc_edge

@@ -47,6 +47,10 @@ class ConsumePartitions {
   // From now on reads from `next`; nothing fetched before counts.
   void seek(size_t index, std::optional<Offset> next);
 
+  // For heartbeats: what to ask for, and what was answered.
+  api::ListOffsetsRequest end_queries() const;
+  void take_ends(const std::vector<api::ListedOffset>& ends);
+
  private:
   std::vector<ConsumePartition> partitions_;
   std::map<std::pair<std::string, PartitionId>, size_t> index_;

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <utility>
 
+#include "broker/grpc/convert.h"
 #include "broker/grpc/grpc_error.h"
 
 namespace trilog::grpc_edge {
@@ -136,6 +137,18 @@ std::optional<api::Error> check_consume_start(const v1::ConsumeRequest::Start& s
     }
   }
   return std::nullopt;
+}
+
+api::Answer<api::CommitOffsetsRequest> consume_commit_of(const v1::ConsumeRequest::Commit& commit,
+                                                         const std::string& group, size_t offsets_max) {
+  if (auto unknown = check_no_unknown_fields(commit)) return std::move(*unknown);
+  if (group.empty()) return invalid("the stream was started without a group: nothing to commit for");
+  auto offsets = commits_of(commit.offsets(), offsets_max);
+  if (!offsets.ok()) return std::move(offsets.error());
+  api::CommitOffsetsRequest request;
+  request.group = group;
+  request.offsets = std::move(offsets.value());
+  return request;
 }
 
 void resolve_consume_start(Broker& broker, const v1::ConsumeRequest::Start& start,

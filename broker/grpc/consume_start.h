@@ -1,4 +1,5 @@
-// Finds out where a Consume stream begins: which partitions, and from which offset each.
+// What the messages of a Consume client ask for, checked: where to begin (which partitions, from which offset each),
+// and what to commit.
 #pragma once
 
 #include <functional>
@@ -20,6 +21,10 @@ struct ConsumeBeginning {
 
 // What can be refused without asking anybody.
 std::optional<api::Error> check_consume_start(const v1::ConsumeRequest::Start& start, size_t positions_max);
+
+// INVALID_REQUEST without a group.
+api::Answer<api::CommitOffsetsRequest> consume_commit_of(const v1::ConsumeRequest::Commit& commit,
+                                                         const std::string& group, size_t offsets_max);
 
 // In this order: the offset given for a position, the group's committed offset, the time given, `from`. `done` runs
 // once, on a shard's thread.

@@ -25,6 +25,8 @@ constexpr uint64_t kQueuedBytesMax = 1u << 20;  // waiting for the client; then 
 constexpr size_t kQueuedItemsMax = 1'000;       // then the client's own messages are not read either
 constexpr size_t kCommitsMax = 100;             // outstanding; then likewise
 
+constexpr int64_t kCreditMax = INT64_MAX / 4;  // more is the same
+int64_t clamp_credit(uint64_t credit) { return static_cast<int64_t>(std::min<uint64_t>(credit, kCreditMax)); }
 api::Error invalid(std::string text) { return {api::ErrorCode::kInvalidRequest, std::move(text)}; }
 
 class ConsumeStream final : public StreamBase<ConsumeStream> {
@@ -94,28 +96,25 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       finish_with(malformed_request("ConsumeRequest"));
       return 0;
     }
-    if (!started_) {
-      if (request.has_start()) {
-        take_start(request.start());
-      } else {
-        finish_with(invalid("the first message of a Consume stream must be start"));
-      }
+    if (!started_ && !request.has_start()) {
+      finish_with(invalid("the first message of a Consume stream must be start"));
       return 0;
     }
     switch (request.step_case()) {
-      case v1::ConsumeRequest::kStart: push_failed(nullptr, invalid("the stream has been started already")); break;
+      case v1::ConsumeRequest::kStart: take_start(request.start()); break;
       case v1::ConsumeRequest::kCreditBytes: add_credit(request.credit_bytes()); break;
       case v1::ConsumeRequest::kCommit: commit(request.commit()); break;
       case v1::ConsumeRequest::kSeek: return seek(request.seek());
       case v1::ConsumeRequest::kPause: pause(request.pause()); break;
       case v1::ConsumeRequest::STEP_NOT_SET:
-        push_failed(nullptr, invalid("a message without a step that this broker knows"));
+        fail_message(nullptr, invalid("a message without a step that this broker knows"));
         break;
     }
     return 0;
   }
 
   void take_start(const v1::ConsumeRequest::Start& message) {
+    if (started_) return fail_message(nullptr, invalid("the stream has been started already"));
     started_ = true;
     if (auto error = check_consume_start(message, edge().options().positions_per_request_max)) {
       return finish_with(*error);
@@ -125,7 +124,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     topics_.assign(message.topics().begin(), message.topics().end());
     image_ = edge().broker().image();
     if (group_.empty()) return resolve(message);
-    api::ClaimGroupRequest claim{.group = group_, .topics = topics_, .stream = id_, .holder = holder()};
+    api::ClaimGroupRequest claim{
+        .group = group_, .topics = topics_, .stream = id_, .holder = edge().client_of(context())};
     for (const v1::Position& position : message.positions()) claim.topics.push_back(position.topic());
     edge().broker().claim_group(std::move(claim), [self = shared_from_this(), message](api::Answer<api::Unit> answer) {
       std::lock_guard lock(self->mutex());
@@ -134,13 +134,6 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       self->claimed_ = true;
       self->resolve(message);
     });
-  }
-
-  std::string holder() {
-    const auto& metadata = context().client_metadata();
-    auto name = metadata.find("trilog-client");
-    std::string who = name == metadata.end() ? "a client" : printable({name->second.data(), name->second.size()}, 100);
-    return who + " at " + printable(context().peer(), 100);
   }
 
   void resolve(const v1::ConsumeRequest::Start& message) {
@@ -162,25 +155,16 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     fetch_on();
   }
 
-  static int64_t clamp_credit(uint64_t credit) {
-    return static_cast<int64_t>(std::min<uint64_t>(credit, static_cast<uint64_t>(INT64_MAX) / 4));
-  }
-
   void add_credit(uint64_t credit) {
     if (!credit_) return;
-    *credit_ = std::min(*credit_ + clamp_credit(credit), INT64_MAX / 4);
+    *credit_ = std::min(*credit_ + clamp_credit(credit), kCreditMax);
     fetch_on();
   }
 
   void commit(const v1::ConsumeRequest::Commit& message) {
-    std::optional<api::Error> refused = check_no_unknown_fields(message);
-    if (!refused && group_.empty()) refused = invalid("the stream was started without a group: nothing to commit for");
-    auto offsets = commits_of(message.offsets(), edge().options().positions_per_request_max);
-    if (!refused && !offsets.ok()) refused = offsets.error();
-    if (refused) return outbox_.push(refused_commit_event(message, *refused, edge().self()));
-    api::CommitOffsetsRequest request;
-    request.group = group_;
-    request.offsets = std::move(offsets.value());
+    auto checked = consume_commit_of(message, group_, edge().options().positions_per_request_max);
+    if (!checked.ok()) return outbox_.push(refused_commit_event(message, checked.error(), edge().self()));
+    api::CommitOffsetsRequest& request = checked.value();
     request.stream = id_;
     request.deadline_ns = edge().deadline_ns(context(), 0);
     ++commits_;
@@ -200,7 +184,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     std::optional<size_t> index = find(position);
     if (!index) return 0;
     if (position.has_offset() && position.offset() < 0) {
-      push_failed(&position, invalid("offset " + std::to_string(position.offset()) + ": an offset is 0 or more"));
+      fail_message(&position, invalid("offset " + std::to_string(position.offset()) + ": an offset is 0 or more"));
       return 0;
     }
     std::optional<Offset> next;
@@ -209,7 +193,9 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     if (!position.has_offset() && position.has_timestamp_ms()) seek_time(*index, position.timestamp_ms());
     cancel_fetch();  // its answer, already without this partition, comes at once
     fetch_on();
-    return take_back(*index);
+    Outbox::Removed removed = outbox_.remove_records(*index);
+    if (credit_) *credit_ += static_cast<int64_t>(removed.credit);
+    return removed.bytes;
   }
 
   void seek_time(size_t index, int64_t timestamp_ms) {
@@ -252,17 +238,15 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     if (topic.empty() && topics_.size() == 1) topic = topics_.front();
     std::optional<size_t> index = partitions_.find(topic, PartitionId(position.partition()));
     if (!index) {
-      push_failed(&position, api::Error(api::ErrorCode::kUnknownPartition, "partition " + printable(topic, 100) + "/" +
-                                                                               std::to_string(position.partition()) +
-                                                                               " is not part of this stream"));
+      fail_message(&position, api::Error(api::ErrorCode::kUnknownPartition, "partition " + printable(topic, 100) + "/" +
+                                                                                std::to_string(position.partition()) +
+                                                                                " is not part of this stream"));
     }
     return index;
   }
 
-  uint64_t take_back(size_t index) {
-    Outbox::Removed removed = outbox_.remove_records(index);
-    if (credit_) *credit_ += static_cast<int64_t>(removed.credit);
-    return removed.bytes;
+  void fail_message(const v1::Position* position, const api::Error& error) {
+    outbox_.push(failed_event(position, error, edge().self()));
   }
 
   // --- reading the log ---
@@ -270,7 +254,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Starts the next read if there is room, credit, and something to read.
   void fetch_on() {
     if (!running_ || fetching_ || waiting_ || finished() || edge().draining()) return;
-    if (outbox_.bytes() >= kQueuedBytesMax || (credit_ && *credit_ <= 0)) return;
+    if (!has_room()) return;
     follow_topics();
     round_ = partitions_.next_round();
     if (round_.positions.empty()) return;
@@ -285,6 +269,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
         std::move(request),
         [self = shared_from_this()](api::Answer<api::FetchResult> answer) { self->on_fetched(std::move(answer)); });
   }
+
+  bool has_room() const { return outbox_.bytes() < kQueuedBytesMax && (!credit_ || *credit_ > 0); }
 
   bool wait_for_memory() {
     waiting_ = edge().answer_budget().wait_for_room([weak = weak_from_this()] {
@@ -320,10 +306,13 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     if (!answer.ok()) {
       on_fetch_error(answer.error());
     } else if (!edge().draining()) {
+      bool progress = round_.all_caught_up;  // then it was a wait, which may end with nothing
       for (size_t i = 0; i < answer->size() && i < round_.indexes.size(); ++i) {
-        take_partition(round_.indexes[i], round_.versions[i], std::move(answer.value()[i]));
+        if (take_partition(round_.indexes[i], round_.versions[i], std::move(answer.value()[i]))) progress = true;
       }
       push_caught_up();
+      // Never ask again at once for what was not given.
+      if (!progress && has_room()) retry_later();
     }
     write_on();
     if (!retrying_) fetch_on();
@@ -352,13 +341,13 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     });
   }
 
-  void take_partition(size_t index, uint64_t version, api::FetchedPartition part) {
+  // Whether it brought anything.
+  bool take_partition(size_t index, uint64_t version, api::FetchedPartition part) {
     ConsumePartition& partition = partitions_.at(index);
-    if (partition.version != version || !partition.active()) return;
-    if (part.error) {
-      if (api::error_code_retriable(part.error->code)) return retry_later();
-      return fail_partition(index, *part.error);
-    }
+    if (partition.version != version || !partition.active()) return true;
+    if (part.error && api::error_code_retriable(part.error->code)) return false;
+    if (part.error) return fail_partition(index, *part.error);
+    bool progress = false;
     Offset end = part.next_offset;
     bool any = !part.views.empty();
     while (any && part.asked_offset < end && outbox_.bytes() < kQueuedBytesMax) {
@@ -368,13 +357,18 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       part.asked_offset = records.next_offset;
       if (records.count > 0) push_records(index, part, std::move(records));
       if (!moved) break;  // no credit left
+      progress = true;
     }
     partition.next = part.asked_offset;
     if (part.asked_offset < part.high_watermark) partition.caught_up = false;
-    if (part.asked_offset >= part.high_watermark && (any || !partition.caught_up)) newly_caught_up_.push_back(index);
+    if (part.asked_offset >= part.high_watermark && (any || !partition.caught_up)) {
+      newly_caught_up_.push_back(index);
+      progress = true;
+    }
     part.batches = SharedBytes();
     part.views.clear();
     partition.seen = std::move(part);
+    return progress;
   }
 
   void push_records(size_t index, const api::FetchedPartition& part, EncodedRecords records) {
@@ -393,18 +387,16 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     outbox_.push(std::move(item));
   }
 
-  void fail_partition(size_t index, const api::Error& error) {
+  // The partition rests; true, because that is news.
+  bool fail_partition(size_t index, const api::Error& error) {
     ConsumePartition& partition = partitions_.at(index);
     partition.failed = true;
     v1::Position position;
     position.set_topic(partition.topic);
     position.set_partition(partition.partition.value());
     if (partition.next) position.set_offset(partition.next->value());
-    push_failed(&position, error);
-  }
-
-  void push_failed(const v1::Position* position, const api::Error& error) {
-    outbox_.push(failed_event(position, error, edge().self()));
+    fail_message(&position, error);
+    return true;
   }
 
   // --- heartbeats ---
@@ -422,11 +414,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     arm_heartbeat();
     // A client that does not read needs no further sign of life.
     if (!outbox_.empty() || beating_ || edge().draining()) return;
-    api::ListOffsetsRequest request{.topic = {}, .queries = {}, .spec = api::OffsetSpec::kLatest};
-    for (size_t i = 0; i < partitions_.size(); ++i) {
-      if (!partitions_.at(i).failed)
-        request.queries.push_back({partitions_.at(i).topic, partitions_.at(i).partition, 0});
-    }
+    api::ListOffsetsRequest request = partitions_.end_queries();
     if (request.queries.empty()) return on_ends({});
     beating_ = true;
     edge().broker().list_offsets(std::move(request),
@@ -439,10 +427,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   }
 
   void on_ends(const std::vector<api::ListedOffset>& ends) {
-    for (const api::ListedOffset& end : ends) {
-      std::optional<size_t> index = partitions_.find(end.topic, end.partition);
-      if (index && !end.error) partitions_.at(*index).seen.high_watermark = end.offset;
-    }
+    partitions_.take_ends(ends);
     outbox_.push(heartbeat_event(partitions_, edge().self()));
     write_on();
   }

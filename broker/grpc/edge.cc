@@ -150,6 +150,11 @@ std::optional<api::Error> Edge::refusal() const {
   return std::nullopt;
 }
 
+std::string Edge::client_of(const grpc::ServerContext& context) const {
+  std::string name = client_text(context, "trilog-client");
+  return (name == "-" ? "a client" : name) + " at " + printable(context.peer(), 100);
+}
+
 void Edge::report(const grpc::ServerContextBase& context, std::string_view method, int64_t started_ns,
                   const api::Error* error) const {
   int64_t took_ms = (now_ns() - started_ns) / kNsPerMs;

@@ -103,6 +103,8 @@ class Edge {
   // Why a call cannot be taken now, if so: starting or stopping.
   std::optional<api::Error> refusal() const;
 
+  // "billing-app/1.0 at ipv4:127.0.0.1:4711": what a caller says about itself, and where it is.
+  std::string client_of(const grpc::ServerContext& context) const;
   // A log line for a call that failed or took long, with what the client says about itself.
   void report(const grpc::ServerContextBase& context, std::string_view method, int64_t started_ns,
               const api::Error* error) const;
