@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +31,21 @@ class CrashCase {
   virtual bool stricter(uint64_t mark) const = 0;
   // What the program had done up to `mark`, a line each.
   virtual std::string story(uint64_t mark) const = 0;
+
+  // What was met in all states so far, by kind: shows that a run reached what it is meant to test.
+  using Counts = std::map<std::string, uint64_t, std::less<>>;
+  void count_into(Counts& counts) { counts_ = &counts; }
+
+ protected:
+  void count(std::string_view what, uint64_t times = 1) {
+    if (counts_ == nullptr || times == 0) return;
+    auto at = counts_->find(what);
+    if (at == counts_->end()) at = counts_->emplace(what, 0).first;
+    at->second += times;
+  }
+
+ private:
+  Counts* counts_ = nullptr;
 };
 
 std::unique_ptr<CrashCase> make_log_case();

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -22,12 +23,31 @@ unsigned long long states(const trilog::crash::CrashRunner& runner) { return run
 // safe in a signal handler in general; it need only work when the fault was in our own code.
 void die_with_report(int signal_number) {
   signal(signal_number, SIG_DFL);
-  const char* what = signal_number == SIGALRM ? "recovery did not end in time" : "recovery crashed";
+  const char* what = signal_number == SIGPROF ? "recovery did not end in time" : "recovery crashed";
   std::string report = running == nullptr ? std::string() : running->where();
   std::fprintf(stderr, "crash_test: VIOLATION in state %llu: %s (signal %d)\n%s", running ? states(*running) : 0, what,
                signal_number, report.c_str());
   std::fflush(stderr);
   _exit(1);
+}
+
+template <typename Map>
+std::string listed(const Map& counts) {
+  std::string text;
+  for (const auto& [name, count] : counts) text += (text.empty() ? "" : ", ") + name + " " + std::to_string(count);
+  return text;
+}
+
+void print_totals(const trilog::crash::CrashTotals& totals, uint64_t seed, double seconds) {
+  std::ostringstream line;
+  line.setf(std::ios::fixed);
+  line.precision(1);
+  line << "crash_test: " << totals.states << " states ok (" << listed(totals.states_by_case) << "; "
+       << totals.torn_states << " with torn writes) of " << totals.programs << " programs with " << totals.operations
+       << " disk operations, at most " << totals.unsynced_max << " unsynced; met: " << listed(totals.met)
+       << "; longest recovery with checks " << static_cast<double>(totals.longest_ns) / 1e6 << " ms; " << seconds
+       << " s; seed " << seed;
+  std::puts(line.str().c_str());
 }
 
 bool parse_number(std::string_view text, uint64_t& number) {
@@ -66,7 +86,7 @@ bool parse(int argc, char** argv, trilog::crash::CrashOptions& options) {
 int main(int argc, char** argv) {
   trilog::crash::CrashOptions options;
   if (!parse(argc, argv, options)) return usage();
-  for (int fault : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM}) signal(fault, die_with_report);
+  for (int fault : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGPROF}) signal(fault, die_with_report);
   trilog::crash::CrashRunner runner(options);
   running = &runner;
   auto began = std::chrono::steady_clock::now();
@@ -75,18 +95,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "crash_test: VIOLATION in state %llu: %s", states(runner), violation->c_str());
     return 1;
   }
-  const auto& totals = runner.totals();
-  std::string cases;
-  for (const auto& [name, states] : totals.states_by_case) {
-    cases += (cases.empty() ? "" : ", ") + name + " " + std::to_string(states);
-  }
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  std::printf(
-      "crash_test: %llu states ok (%s; %llu with torn writes) of %llu programs with %llu disk operations, at most %llu "
-      "unsynced; longest recovery with checks %.1f ms; %.1f s; seed %llu\n",
-      static_cast<unsigned long long>(totals.states), cases.c_str(),
-      static_cast<unsigned long long>(totals.torn_states), static_cast<unsigned long long>(totals.programs),
-      static_cast<unsigned long long>(totals.operations), static_cast<unsigned long long>(totals.unsynced_max),
-      static_cast<double>(totals.longest_ns) / 1e6, seconds, static_cast<unsigned long long>(options.seed));
+  print_totals(runner.totals(), options.seed, seconds);
   return 0;
 }

@@ -20,8 +20,9 @@ struct CrashTotals {
   uint64_t operations = 0;   // of the disk, in all recordings
   uint64_t torn_states = 0;  // of `states`: with at least one torn write
   uint64_t unsynced_max = 0;
-  int64_t longest_ns = 0;  // one recovery with its checks
+  int64_t longest_ns = 0;  // of processor time: one recovery with its checks
   std::map<std::string, uint64_t> states_by_case;
+  CrashCase::Counts met;
 };
 
 struct CrashOptions {

@@ -294,6 +294,28 @@ void LogCase::truncate() {
   expect(true, name(entry) + "is truncated");
 }
 
+// What a follower does that is behind its leader's first record: it forgets everything, and goes on further up.
+void LogCase::restart_at() {
+  LogNode::Entry& entry = pick();
+  LogExpectation& log = expected(entry);
+  if (node_->marks_file().writing()) world_->run_until_idle();
+  Offset start = entry.log->log_end() + static_cast<int64_t>(1 + random_.below(50));
+  auto emptied = std::make_shared<LogExpectation>(log);
+  emptied->timeline = emptied->failed_appends = std::make_shared<const Timeline>();
+  emptied->acknowledged = emptied->start_least = emptied->start_most = start;
+  log.or_else = emptied;
+  expect(false, name(entry) + "write the mark of an empty log at " + text(start));
+  Marks marks = node_->marks();
+  marks.at(entry.spec.id()) = {start, start, start, Offset(-1), 0};
+  CHECK(node_->marks_file().write_now(marks).ok());
+  log = *emptied;
+  expect(true, name(entry) + "restart at " + text(start));
+  Status restarted = entry.log->restart_at(start);
+  if (!restarted.ok()) check_failed(__FILE__, __LINE__, "a log restarts", restarted.to_string());
+  entry.high_watermark = log.high_watermark_least = start;
+  expect(true, name(entry) + "is empty");
+}
+
 void LogCase::advance_start() {
   LogNode::Entry& entry = pick();
   Offset least = entry.log->log_start();

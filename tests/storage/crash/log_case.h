@@ -47,6 +47,7 @@ class LogCase : public CrashCase {
   void raise_high_watermark();
   void write_marks();
   void truncate();
+  void restart_at();
   void advance_start();
   void apply_retention();
   void begin_epoch();

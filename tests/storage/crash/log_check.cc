@@ -48,6 +48,7 @@ class Revival {
   std::string compare(uint64_t seed, const ObservedNode& earlier = {});
   std::string append_one(uint64_t seed);
   const ObservedNode& observed() const { return observed_; }
+  LogNode& node() { return *node_; }
   void kill() {
     env_.reset();
     node_.reset();
@@ -55,6 +56,8 @@ class Revival {
 
  private:
   std::string finish_removals();
+  std::string compare_log(LogNode::Entry& entry, const LogExpectation& expected, uint64_t seed,
+                          const ObservedNode& earlier);
   std::string check_metas();
 
   sim::World& world_;
@@ -118,27 +121,37 @@ std::string Revival::compare(uint64_t seed, const ObservedNode& earlier) {
   observed_.clear();
   for (auto& [id, entry] : node_->entries()) {
     const LogExpectation& expected = expected_.at(id);
-    std::string topic = "log " + expected.meta.topic + ": ";
-    auto known = earlier.find(id);
-    LogComparison comparison(*entry.log, expected,
-                             known == earlier.end() ? std::vector<DamagedRange>() : known->second.holes);
-    if (std::string wrong = comparison.run(seed); !wrong.empty()) return topic + wrong;
-    if (entry.high_watermark < expected.high_watermark_least &&
-        expected.acknowledged >= expected.high_watermark_least) {
-      return topic + "the high watermark went back";
+    std::string wrong = compare_log(entry, expected, seed, earlier);
+    if (!wrong.empty() && expected.or_else != nullptr) {
+      std::string also_wrong = compare_log(entry, *expected.or_else, seed, earlier);
+      wrong = also_wrong.empty() ? "" : wrong + "; or else: " + also_wrong;
     }
-    Observed& seen = observed_[id];
-    seen = {entry.log->log_start(),
-            entry.log->log_end(),
-            0,
-            entry.log->epochs().entries(),
-            producers_of(entry.log->producers(), entry.log->log_end()),
-            comparison.holes()};
-    for (const ModelBatch& batch : comparison.found()) {
-      if (batch.next > seen.start) seen.content = crc32c(batch.bytes, seen.content);
-    }
+    if (!wrong.empty()) return "log " + expected.meta.topic + ": " + wrong;
   }
   return check_metas();
+}
+
+std::string Revival::compare_log(LogNode::Entry& entry, const LogExpectation& expected, uint64_t seed,
+                                 const ObservedNode& earlier) {
+  TopicPartition id = entry.spec.id();
+  auto known = earlier.find(id);
+  LogComparison comparison(*entry.log, expected,
+                           known == earlier.end() ? std::vector<DamagedRange>() : known->second.holes);
+  if (std::string wrong = comparison.run(seed); !wrong.empty()) return wrong;
+  if (entry.high_watermark < expected.high_watermark_least && expected.acknowledged >= expected.high_watermark_least) {
+    return "the high watermark went back";
+  }
+  Observed& seen = observed_[id];
+  seen = {entry.log->log_start(),
+          entry.log->log_end(),
+          0,
+          entry.log->epochs().entries(),
+          producers_of(entry.log->producers(), entry.log->log_end()),
+          comparison.holes()};
+  for (const ModelBatch& batch : comparison.found()) {
+    if (batch.next > seen.start) seen.content = crc32c(batch.bytes, seen.content);
+  }
+  return "";
 }
 
 // The log is in working order: it takes a batch, syncs it, and gives it back.
@@ -166,8 +179,15 @@ std::string Revival::append_one(uint64_t seed) {
   return "";
 }
 
+// What the first recovery met.
+struct Met {
+  bool clean_start = false;
+  uint64_t tails_cut = 0;
+  uint64_t holes = 0;
+};
+
 std::string check_image(const sim::DiskImage& image, const NodeExpectation& expected, uint64_t seed,
-                        const ObservedNode& earlier = {}) {
+                        const ObservedNode& earlier, Met& met) {
   sim::World world(seed);
   sim::SimDisk disk(world.scheduler(), image);
   ObservedNode first;
@@ -176,6 +196,11 @@ std::string check_image(const sim::DiskImage& image, const NodeExpectation& expe
     if (std::string wrong = revival.start(); !wrong.empty()) return wrong;
     if (std::string wrong = revival.compare(seed, earlier); !wrong.empty()) return wrong;
     first = revival.observed();
+    met.clean_start = revival.node().started_clean();
+    for (const auto& [id, entry] : revival.node().entries()) {
+      met.tails_cut += entry.log->recovery().bytes_cut > 0;
+      met.holes += entry.log->damaged_ranges().size();
+    }
   }
   // What recovery reported as durable is so: another cut at once changes nothing.
   disk.power_cut(seed % 3 == 0 ? sim::CrashPolicy{} : sim::CrashPolicy::lose_all());
@@ -189,8 +214,9 @@ std::string check_image(const sim::DiskImage& image, const NodeExpectation& expe
   return seed % 8 == 0 ? revival.append_one(seed) : "";
 }
 
-// A crash while recovering from a crash, at any of its disk operations.
-std::string check_crashes_of_recovery(const sim::DiskImage& image, const NodeExpectation& expected, uint64_t seed) {
+// A crash while recovering from a crash, at any of its disk operations. `crashes`: how many were tried.
+std::string check_crashes_of_recovery(const sim::DiskImage& image, const NodeExpectation& expected, uint64_t seed,
+                                      uint64_t& crashes) {
   sim::World world(seed);
   sim::SimDisk disk(world.scheduler(), image);
   ObservedNode observed;
@@ -207,7 +233,9 @@ std::string check_crashes_of_recovery(const sim::DiskImage& image, const NodeExp
     if (states.unsynced().empty() || !random.chance(30)) continue;
     std::vector<sim::Fate> fates;
     for (const sim::DiskOp& op : states.unsynced()) fates.push_back(sim::draw_fate(op, {}, random));
-    std::string wrong = check_image(states.image(fates), expected, random.next(), observed);
+    ++crashes;
+    Met met;
+    std::string wrong = check_image(states.image(fates), expected, random.next(), observed, met);
     if (wrong.empty()) continue;
     return "after a second crash, " + std::to_string(states.position()) + " operations into recovery: " + wrong +
            "\nunsynced then:\n" + sim::describe(states.unsynced(), fates);
@@ -219,8 +247,16 @@ std::string check_crashes_of_recovery(const sim::DiskImage& image, const NodeExp
 
 std::string LogCase::check(const sim::DiskImage& image, uint64_t mark, uint64_t seed) {
   const NodeExpectation& expected = expectations_.at(mark);
-  if (std::string wrong = check_image(image, expected, seed); !wrong.empty()) return wrong;
-  return seed % 16 == 0 ? check_crashes_of_recovery(image, expected, seed) : "";
+  Met met;
+  if (std::string wrong = check_image(image, expected, seed, {}, met); !wrong.empty()) return wrong;
+  count("clean starts", met.clean_start);
+  count("tails cut", met.tails_cut);
+  count("unacknowledged holes", met.holes);
+  if (seed % 16 != 0) return "";
+  uint64_t crashes = 0;
+  std::string wrong = check_crashes_of_recovery(image, expected, seed, crashes);
+  count("crashes in recovery", crashes);
+  return wrong;
 }
 
 }  // namespace trilog::crash

@@ -54,6 +54,8 @@ struct LogExpectation {
   Offset start_least{0};
   Offset start_most{0};
   Offset high_watermark_least{0};
+  // The log may also be as this says, while the decision between the two is being written.
+  std::shared_ptr<const LogExpectation> or_else;
   // What a recovery within the program has quarantined (see LogComparison::holes).
   std::vector<DamagedRange> holes;
 };

@@ -48,6 +48,7 @@ class MetadataNode {
     };
     listener.on_snapshot = [this](Offset applied, ByteView snapshot) {
       next_ = applied + 1;
+      loaded_snapshot_ = true;
       history_.clear();
       ByteReader in(snapshot);
       while (in.ok() && !in.at_end()) history_.emplace_back(in.read_text());
@@ -73,6 +74,7 @@ class MetadataNode {
   sim::SimEnv& env() { return *env_; }
   MetadataLog& log() { return *log_; }
   const History& history() const { return history_; }
+  bool loaded_snapshot() const { return loaded_snapshot_; }
 
  private:
   sim::World& world_;
@@ -81,6 +83,7 @@ class MetadataNode {
   std::unique_ptr<MetadataLog> log_;
   Offset next_{0};
   History history_;
+  bool loaded_snapshot_ = false;
 };
 
 class RaftCase : public CrashCase {
@@ -224,6 +227,7 @@ std::string RaftCase::check(const sim::DiskImage& image, uint64_t mark, uint64_t
     found.committed = node.history().size();
     found.led = node.log().term();
     found.formed = true;
+    count("metadata snapshots loaded", node.loaded_snapshot());
   }
   disk.power_cut(seed % 3 == 0 ? sim::CrashPolicy{} : sim::CrashPolicy::lose_all());
   MetadataNode node(world, disk, snapshot_bytes_, true);
