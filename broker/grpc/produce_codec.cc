@@ -116,14 +116,15 @@ MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOp
   switch (number) {
     case 1: request.topic = std::string(as_text(message.bytes())); return std::nullopt;
     case 2: request.partition = PartitionId(static_cast<int32_t>(message.varint())); return std::nullopt;
-    case 3:
-      if (request.records.size() == options.records_per_request_max) {
-        message.bytes();  // what follows it still says which request this is
-        return invalid("a request has more than " + std::to_string(options.records_per_request_max) +
-                       " records; send several")
-            .with_detail("limit", std::to_string(options.records_per_request_max));
+    case 3: {
+      ByteView record = message.bytes();
+      if (request.records.size() < options.records_per_request_max) {
+        return parse_record(record, options, request.records.emplace_back());
       }
-      return parse_record(message.bytes(), options, request.records.emplace_back());
+      return invalid("a request has more than " + std::to_string(options.records_per_request_max) +
+                     " records; send several")
+          .with_detail("limit", std::to_string(options.records_per_request_max));
+    }
     case 4:
       request.record_batch = message.copy_bytes();
       has_batch = has_batch || !request.record_batch.empty();
