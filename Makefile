@@ -45,7 +45,7 @@ fuzz: packages-checks
 	@tests/fuzz/run.sh $(SECONDS)
 
 install: build
-	@cmake --install $(RELEASE) --prefix $(PREFIX)
+	@cmake --install $(RELEASE) --prefix $(PREFIX) --strip
 
 check:
 	@.ci/run
