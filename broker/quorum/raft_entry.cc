@@ -95,7 +95,7 @@ Result<Bytes> make_data_batch(const std::vector<Bytes>& records, int64_t timesta
 
 Result<RaftEntryContent> read_entry(const RecordBatch& batch) {
   if (batch.codec() != Codec::kNone) return no_entry(batch, "it is compressed");
-  if (batch.record_count() != batch.last_offset_delta() + 1) return no_entry(batch, "records are missing");
+  if (batch.record_count() != int64_t{batch.last_offset_delta()} + 1) return no_entry(batch, "records are missing");
   RecordIterator records = TRY(RecordIterator::open(batch, batch.size()));
   RaftEntryContent content;
   while (auto record = TRY(records.next())) {

@@ -286,13 +286,14 @@ void RaftLog::persisted() {
 Result<Bytes> RaftLog::encode(const std::vector<RaftEntry>& entries) const {
   Bytes bytes;
   for (const RaftEntry& entry : entries) {
+    if (entry.batch.size() < kBatchHeaderBytes) return Status(Errc::kCorruption, "an entry is shorter than a batch");
     size_t at = bytes.size();
     bytes.append(entry.batch);
     MutableByteView batch = bytes.mutable_view().subspan(at);
     RecordBatch::set_base_offset(batch, entry.first);
     RecordBatch::set_leader_epoch(batch, LeaderEpoch(entry.term.value()));
     RecordBatch parsed = TRY(RecordBatch::parse(batch));
-    if (parsed.size() != batch.size() || parsed.last_offset_delta() + 1 != entry.count) {
+    if (parsed.size() != batch.size() || int64_t{parsed.last_offset_delta()} + 1 != entry.count) {
       return Status(Errc::kCorruption, "an entry is not one batch of its records");
     }
   }

@@ -190,8 +190,8 @@ api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t ba
     CheckedBatch checked;
     checked.position = position;
     checked.size = batch.size();
-    checked.offset_count = batch.last_offset_delta() + 1;
     auto error = check_batch(batch, batch_bytes_max);
+    if (!error) checked.offset_count = batch.record_count();
     if (!error) error = check_sequence(batch, producers, sequences, checked);
     if (error) return named(*std::move(error), index, position, batch.size() == batches.size());
     if (!checked.duplicate && batch.producer_id() != kNoProducerId) sequences.accept(batch, index);

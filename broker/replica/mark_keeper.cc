@@ -106,12 +106,12 @@ void MarkKeeper::hand_over() {
   handed_ = std::exchange(waiting_, {});
   Marks changes = marks;
   persist_(std::move(changes),
-           [this, marks = std::move(marks), alive = std::weak_ptr<bool>(alive_)](Status status) mutable {
-             if (!alive.expired()) handed_over(marks, std::move(status));
+           [this, marks = std::move(marks), alive = std::weak_ptr<bool>(alive_)](const Status& status) {
+             if (!alive.expired()) handed_over(marks, status);
            });
 }
 
-void MarkKeeper::handed_over(const Marks& marks, Status status) {
+void MarkKeeper::handed_over(const Marks& marks, const Status& status) {
   rounding_ = false;
   if (!status.ok()) {
     env_.log().error("the marks of the logs could not be written: ", status.to_string());

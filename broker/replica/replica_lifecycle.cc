@@ -69,7 +69,7 @@ void ReplicaManager::Impl::remove_partition(Partition& partition) {
   log->set_durable_listener(nullptr);
   log->abandon();
   log.reset();
-  logs.remove(id, [this, id, still = std::weak_ptr<bool>(alive)](Status removed) {
+  logs.remove(id, [this, id, still = std::weak_ptr<bool>(alive)](const Status& removed) {
     if (still.expired() || removed.ok()) return;
     env.log().warning("the folder of ", id, " could not be removed: ", removed.to_string());
   });
@@ -148,12 +148,12 @@ void ReplicaManager::Impl::close_log(Partition& partition) {
     return;
   }
   ++closing;
-  partition.log()->close([this, &partition, still = std::weak_ptr<bool>(alive)](Status status) {
-    if (!still.expired()) log_closed(partition, std::move(status));
+  partition.log()->close([this, &partition, still = std::weak_ptr<bool>(alive)](const Status& status) {
+    if (!still.expired()) log_closed(partition, status);
   });
 }
 
-void ReplicaManager::Impl::log_closed(Partition& partition, Status status) {
+void ReplicaManager::Impl::log_closed(Partition& partition, const Status& status) {
   // The last sync may be what a write still waited for.
   positions_moved(partition);
   if (!status.ok() && close_status.ok()) close_status = status.with_context("closing the log of " + partition.name());

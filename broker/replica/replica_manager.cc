@@ -193,7 +193,7 @@ WatchId ReplicaManager::watch(std::vector<ReadRequest> parts, uint32_t bytes_min
   for (ReadRequest& request : parts) {
     Partition* partition = self.find(request.partition);
     all_there = all_there && partition != nullptr;
-    waiting.push_back({partition, request});
+    waiting.push_back({partition, std::move(request)});
   }
   if (self.stopping || !all_there || deadline_ns <= self.env.clock().monotonic_ns()) {
     self.env.executor().post([done = std::move(done)]() mutable { done(); });
@@ -245,7 +245,7 @@ void ReplicaManager::trim(const TopicPartition& id, std::optional<Offset> before
   }
   self.marks.touched(*partition);
   self.marks.persist_now([this, id, done = std::move(done),
-                          still = std::weak_ptr<bool>(self.alive)](Status status) mutable {
+                          still = std::weak_ptr<bool>(self.alive)](const Status& status) mutable {
     if (still.expired()) return;
     if (status.ok()) return done(ends(id));
     done(Error(ErrorCode::kStorageError, Outcome::kUnknown, "trimming was not made durable: " + status.to_string()));

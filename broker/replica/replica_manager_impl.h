@@ -74,7 +74,7 @@ struct ReplicaManager::Impl {
   void schedule_housekeeping();
   void housekeeping();
   void close_log(Partition& partition);
-  void log_closed(Partition& partition, Status status);
+  void log_closed(Partition& partition, const Status& status);
   void all_closed();
 };
 
