@@ -201,7 +201,7 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
   };
   auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
   for (auto& each : shards_) {
-    each->post([stopped, gather, shard = each.get()] {
+    auto stop_shard = [stopped, gather, shard = each.get()] {
       shard->groups.stop();
       shard->replicas.stop([stopped, gather](Result<Marks> marks) {
         {
@@ -214,7 +214,8 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
         }
         gather->arrived();
       });
-    });
+    };
+    each->post([stop_shard, shard = each.get()] { shard->when_idle(stop_shard); });
   }
 }
 

@@ -1,6 +1,8 @@
 #include "broker/node.h"
 
+#include <link.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -35,6 +37,25 @@ sigset_t end_signals() {
   ::sigaddset(&set, SIGINT);
   ::sigaddset(&set, SIGTERM);
   return set;
+}
+
+constexpr time_t kSettledSeconds = 2;  // after which a start is over
+
+// Starting touches most of the program once: pages of the executable that were mapped for it and are not needed again.
+// Gives up all pages that come unchanged from files; what is still used comes back from the page cache by itself.
+void release_program_pages() {
+  auto release = [](dl_phdr_info* object, size_t, void*) {
+    auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    for (int i = 0; i < object->dlpi_phnum; ++i) {
+      const ElfW(Phdr)& segment = object->dlpi_phdr[i];
+      if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
+      uintptr_t from = (object->dlpi_addr + segment.p_vaddr) & ~(page - 1);
+      uintptr_t to = object->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+      ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+    }
+    return 0;
+  };
+  ::dl_iterate_phdr(release, nullptr);
 }
 
 }  // namespace
@@ -93,7 +114,10 @@ void block_end_signals() {
 
 int wait_for_end_signal() {
   sigset_t set = end_signals();
-  int number = 0;
+  timespec settled{.tv_sec = kSettledSeconds, .tv_nsec = 0};
+  int number = ::sigtimedwait(&set, nullptr, &settled);
+  if (number > 0) return number;
+  release_program_pages();
   while (::sigwait(&set, &number) != 0) {
   }
   return number;
