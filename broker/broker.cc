@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/api/peer_transport.h"
 #include "broker/broker_impl.h"
 #include "storage/state/rocksdb_state_store.h"
 
@@ -239,9 +240,7 @@ void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)>
 // --- routing -------------------------------------------------------------------------------------------------------
 
 size_t BrokerImpl::shard_of(const TopicPartition& partition) const {
-  uint64_t mixed = partition.topic.high() ^ partition.topic.low();
-  mixed = (mixed + static_cast<uint64_t>(partition.partition.value())) * 0x9e3779b97f4a7c15ULL;
-  return static_cast<size_t>((mixed >> 32) % shards_.size());
+  return peer_route(partition.topic, partition.partition) % shards_.size();
 }
 
 size_t BrokerImpl::shard_of_group(const MetadataImage& image, const std::string& group) const {
