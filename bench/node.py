@@ -64,7 +64,7 @@ def show(what, figure, target):
 
 
 def idle(broker, options):
-    settle = 0.5 if options.quick else 4
+    settle = 0.5 if options.quick else 10
     broker.start()
     broker.cli("topic", "create", "orders")
     time.sleep(settle)

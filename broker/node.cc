@@ -39,10 +39,18 @@ sigset_t end_signals() {
   return set;
 }
 
-constexpr time_t kSettledSeconds = 2;  // after which a start is over
+constexpr time_t kQuietCheckSeconds = 3;
+constexpr int64_t kQuietNs = 5'000'000;       // of processor time between two checks: nothing goes on
+constexpr int64_t kWorthwhileNs = 2'000'000;  // since pages were last given up: much was touched again
 
-// Starting touches most of the program once: pages of the executable that were mapped for it and are not needed again.
-// Gives up all pages that come unchanged from files; what is still used comes back from the page cache by itself.
+int64_t processor_time_ns() {
+  timespec used;
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
+}
+
+// A start, or the first use of a part, touches pages of the executable that are not needed again. Gives up all pages
+// that come unchanged from files; what is still used comes back from the page cache by itself.
 void release_program_pages() {
   auto release = [](dl_phdr_info* object, size_t, void*) {
     auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
@@ -114,13 +122,19 @@ void block_end_signals() {
 
 int wait_for_end_signal() {
   sigset_t set = end_signals();
-  timespec settled{.tv_sec = kSettledSeconds, .tv_nsec = 0};
-  int number = ::sigtimedwait(&set, nullptr, &settled);
-  if (number > 0) return number;
-  release_program_pages();
-  while (::sigwait(&set, &number) != 0) {
+  const timespec check{.tv_sec = kQuietCheckSeconds, .tv_nsec = 0};
+  int64_t released_at = 0;
+  int64_t last = processor_time_ns();
+  while (true) {
+    int number = ::sigtimedwait(&set, nullptr, &check);
+    if (number > 0) return number;
+    int64_t now = processor_time_ns();
+    if (now - last < kQuietNs && now - released_at > kWorthwhileNs) {
+      release_program_pages();
+      released_at = now;
+    }
+    last = now;
   }
-  return number;
 }
 
 void let_second_signal_end_us() {

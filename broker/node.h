@@ -53,8 +53,8 @@ class Node {
 
 // Blocks SIGINT and SIGTERM for this thread and all that it starts, and ignores SIGPIPE. Before Node::start().
 void block_end_signals();
-// Waits for one of them and returns it, and meanwhile, once the start is over, gives back the memory that only the
-// start needed. A second one, while the node stops, ends the process at once.
+// Waits for one of them and returns it, and meanwhile, whenever it is quiet, gives back the memory of program pages
+// that are no longer used. A second one, while the node stops, ends the process at once.
 int wait_for_end_signal();
 void let_second_signal_end_us();
 
