@@ -166,7 +166,7 @@ class Limits(TestCase):
             for part in range(2):
                 held = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(200)]
                 wait_until(lambda: "connection refused" in broker.log(), what="a line in the log")
-                self.assert_refused(broker.run("consume", "t", "--timeout", "2s"), 5)
+                self.assert_refused(broker.run("consume", "t", "--timeout", "2s"), 5, "hangs up")
                 produce(values[10 + part * 145:155 + part * 145])
                 for each in held:
                     each.close()
