@@ -208,6 +208,13 @@ TEST_F(BadInputTest, RefusesGroupNamesThatAreNone) {
   }
 }
 
+// The address sanitizer keeps what was freed for a while.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kMemoryIsGivenBack = false;
+#else
+constexpr bool kMemoryIsGivenBack = true;
+#endif
+
 // The most memory that this process had since the last reset, and what it has now.
 size_t resident_kib(const std::string& name) {
   std::ifstream file("/proc/self/status");
@@ -266,7 +273,9 @@ TEST_P(BombTest, IsDamageToReadersOfRecordsAndTakesNoMoreMemoryThanItsLimit) {
   EXPECT_EQ(response.error().error().code(), "DATA_DAMAGED");
   EXPECT_EQ(fetch(fetch_request("bombs", 1)).records(0).value(), "after");
   size_t grown_kib = resident_kib("VmHWM") - std::min(before, resident_kib("VmHWM"));
-  EXPECT_LT(grown_kib, kBytes / 1024) << "half of it is twice the limit for one batch";
+  if (kMemoryIsGivenBack) {
+    EXPECT_LT(grown_kib, kBytes / 1024) << "half of it is twice the limit for one batch";
+  }
 }
 INSTANTIATE_TEST_SUITE_P(Codecs, BombTest, testing::Values(Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd),
                          [](const auto& codec) { return std::string(codec_name(codec.param)); });
