@@ -11,6 +11,8 @@
 #include <map>
 #include <utility>
 
+#include "broker/runtime/descriptor_limit.h"
+
 extern char** environ;  // NOLINT: POSIX declares it so
 
 namespace trilog {
@@ -78,6 +80,7 @@ Result<std::unique_ptr<Node>> Node::start(Options options) {
 }
 
 Status Node::run() {
+  raise_descriptor_limit();
   int shards = options_.broker.io_threads == 0 ? default_shard_count() : options_.broker.io_threads;
   shards_ = std::make_unique<ShardPool>(ShardPoolOptions{.shards = shards, .log = options_.log});
   broker_ = TRY(Broker::open(options_.broker, shards_->envs()));

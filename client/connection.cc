@@ -56,6 +56,23 @@ Error no_server(const std::string& address, const std::string& why) {
           true, Error::Outcome::kNotWritten};
 }
 
+namespace {
+
+// Why a channel does not connect, where more can be said than that nobody is there.
+std::string why_not_connected(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;  // does not wait: it fails with what the last try to connect met
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  v1::DescribeClusterResponse response;
+  grpc::Status status = v1::Admin::NewStub(channel)->DescribeCluster(&context, {}, &response);
+  const std::string& text = status.error_message();
+  bool hung_up = text.find("Socket closed") != std::string::npos || text.find("reset by peer") != std::string::npos;
+  return hung_up
+             ? "something listens there and hangs up at once, as a broker does that has too many clients; its log says"
+             : "";
+}
+
+}  // namespace
+
 Client::Impl::Impl(ClientOptions client_options)
     : options_(std::move(client_options)), channels_(options_.servers.size()) {}
 
@@ -85,6 +102,7 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
   }
   size_t count = options_.servers.size();
   SteadyTime gives_up = SteadyClock::now() + std::chrono::milliseconds(kImpatienceMs);
+  std::shared_ptr<grpc::Channel> last;
   for (size_t attempt = 0; patient || attempt < 3 * count || SteadyClock::now() < gives_up; ++attempt) {
     size_t index = (first + attempt) % count;
     std::shared_ptr<grpc::Channel> channel;
@@ -111,10 +129,11 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
       std::lock_guard lock(mutex_);
       if (channels_[index] == channel) channels_[index] = nullptr;  // a fresh one does not wait out a back-off
     }
+    last = std::move(channel);
     if (SteadyClock::now() >= deadline) break;
     if (attempt + 1 >= count) std::this_thread::sleep_for(std::chrono::milliseconds(patient ? 50 : 20));
   }
-  return no_server(server_text(), "");
+  return no_server(server_text(), last ? why_not_connected(last) : "");
 }
 
 void Client::Impl::forget(const std::shared_ptr<grpc::Channel>& channel) {
