@@ -86,6 +86,11 @@ std::shared_ptr<grpc::Channel> Client::Impl::make_channel(const std::string& ser
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // we know better what is safe to repeat
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  // A server that vanished without a word, or stopped reading, is noticed; with these gRPC also sets TCP_USER_TIMEOUT,
+  // without which a write into a full socket could wait for ever, even when cancelled.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
   // A channel of one's own, so that one client's broken connection is not another's.
@@ -128,6 +133,7 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
     {
       std::lock_guard lock(mutex_);
       if (channels_[index] == channel) channels_[index] = nullptr;  // a fresh one does not wait out a back-off
+      if (current_ == index) current_ = (index + 1) % count;        // a later call begins with another server
     }
     last = std::move(channel);
     if (SteadyClock::now() >= deadline) break;

@@ -10,11 +10,18 @@ namespace {
 
 std::optional<int64_t> parse_whole(std::string_view text) {
   int64_t value = 0;
-  if (text.starts_with('+')) text.remove_prefix(1);
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
+
+std::optional<int64_t> parse_digits(std::string_view text) {
+  bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  return digits ? parse_whole(text) : std::nullopt;
+}
+
+constexpr int64_t kPartitionsMax = 100'000;
 
 int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -72,17 +79,17 @@ client::Outcome<std::map<int32_t, int64_t>> resolve_place(client::Admin& admin, 
 
 Result<std::vector<int32_t>> parse_partitions(const std::string& text) {
   std::vector<int32_t> partitions;
-  std::string_view rest = text;
   Status bad(Errc::kInvalidArgument, "'" + text.substr(0, 100) + "' is no list of partitions; write for example 0,2-4");
-  while (!rest.empty()) {
-    size_t comma = std::min(rest.find(','), rest.size());
-    std::string_view item = rest.substr(0, comma);
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
-    size_t dash = item.find('-', 1);
-    std::optional<int64_t> first = parse_whole(item.substr(0, dash));
-    std::optional<int64_t> last = dash == std::string_view::npos ? first : parse_whole(item.substr(dash + 1));
-    if (!first || !last || *first < 0 || *last < *first || *last > 100'000) return bad;
+  for (size_t begin = 0; begin <= text.size();) {
+    size_t end = std::min(text.find(',', begin), text.size());
+    std::string_view item = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    size_t dash = item.find('-');
+    std::optional<int64_t> first = parse_digits(item.substr(0, dash));
+    std::optional<int64_t> last = dash == std::string_view::npos ? first : parse_digits(item.substr(dash + 1));
+    if (!first || !last || *last < *first || *last >= kPartitionsMax) return bad;
     for (int64_t p = *first; p <= *last; ++p) partitions.push_back(static_cast<int32_t>(p));
+    if (partitions.size() > kPartitionsMax) return bad;
   }
   return partitions;
 }
