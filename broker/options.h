@@ -15,6 +15,7 @@
 #include "broker/replica/replica_manager.h"
 #include "storage/base/status.h"
 #include "storage/base/units.h"
+#include "storage/record/record_batch.h"
 
 namespace trilog {
 
@@ -37,7 +38,7 @@ struct BrokerOptions {
   uint32_t record_bytes_limit = 16u << 20;  // upper bound of max.message.bytes
   uint32_t response_bytes_max = 3'670'016;  // 3.5 MiB, unless one record alone is larger or the client asked for more
   uint32_t records_per_request_max = 100'000;
-  uint32_t headers_per_record_max = 1'000;
+  uint32_t headers_per_record_max = kRecordHeadersMax;  // not more: what is stored must be readable
   uint32_t positions_per_request_max = 10'000;
   uint32_t connections_max = 10'000;
   uint32_t streams_max = 10'000;

@@ -67,6 +67,10 @@ std::optional<Error> check_batch(const RecordBatch& batch, int64_t batch_bytes_m
   if (auto error = check_attributes(batch)) return error;
   if (auto error = check_producer_fields(batch)) return error;
   if (Status records = batch.check_records(); !records.ok()) {
+    if (records.code() == Errc::kTooLarge) {
+      return Error(ErrorCode::kInvalidRequest, std::string(records.message()))
+          .with_detail("limit", number(kRecordHeadersMax));
+    }
     return Error(ErrorCode::kCorruptBatch, std::string(records.message()));
   }
   return std::nullopt;

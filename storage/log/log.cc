@@ -153,8 +153,12 @@ bool Log::Impl::must_roll(uint64_t bytes, Offset next_offset) {
   if (segment.known_size() + bytes > std::min(log.config_.segment_bytes, kSegmentBytesMax)) return true;
   if (next_offset - segment.base() > INT32_MAX) return true;
   int64_t now_ms = env.clock().wall_ms();
-  // After a restart the age is that of the oldest record, as far as clients told the truth.
-  if (!active_since_ms.has_value()) active_since_ms = std::min(now_ms, segment.first_timestamp().value_or(now_ms));
+  // After a restart the age is that of the oldest record, as far as clients told the truth; without a timestamp it has
+  // none.
+  if (!active_since_ms.has_value()) {
+    int64_t first_ms = segment.first_timestamp().value_or(now_ms);
+    active_since_ms = first_ms < 0 ? now_ms : std::min(now_ms, first_ms);
+  }
   return log.config_.segment_ms > 0 && now_ms - *active_since_ms >= log.config_.segment_ms;
 }
 
