@@ -65,6 +65,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Under the mutex, as all below unless they say otherwise.
   void read_on() {
     if (reading_ || half_closed_ || finished() || edge().draining()) return;
+    if (started_ && !running_) return;  // what the next message names is not known yet
     if (outbox_.size() >= kQueuedItemsMax || commits_ >= kCommitsMax) return;
     reading_ = true;
     call().start_read(message_);
@@ -152,6 +153,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     running_ = true;
     arm_heartbeat();
     fetch_on();
+    read_on();
   }
 
   void add_credit(uint64_t credit) {
@@ -218,6 +220,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       } else if (!answer->empty()) {
         sought.next = answer->front().offset;
       }
+      self->cancel_fetch();  // one without this partition may have begun to wait
       self->fetch_on();
       self->write_on();
     });
