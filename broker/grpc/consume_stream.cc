@@ -15,7 +15,6 @@
 
 namespace trilog::grpc_edge {
 namespace {
-
 constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kHeartbeatMs = 10'000;
 constexpr int64_t kRetryMs = 200;               // after a failure that passes by itself
@@ -24,8 +23,7 @@ constexpr int64_t kMessageBytes = 1 << 20;      // of one answer, unless a singl
 constexpr uint64_t kQueuedBytesMax = 1u << 20;  // waiting for the client; then nothing more is read
 constexpr size_t kQueuedItemsMax = 1'000;       // then the client's own messages are not read either
 constexpr size_t kCommitsMax = 100;             // outstanding; then likewise
-
-constexpr int64_t kCreditMax = INT64_MAX / 4;  // more is the same
+constexpr int64_t kCreditMax = INT64_MAX / 4;   // more is the same
 int64_t clamp_credit(uint64_t credit) { return static_cast<int64_t>(std::min<uint64_t>(credit, kCreditMax)); }
 api::Error invalid(std::string text) { return {api::ErrorCode::kInvalidRequest, std::move(text)}; }
 
@@ -41,7 +39,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
 
   // The node stops: commits under way are answered, records are not sent any more.
   void drain() {
-    uint64_t freed = 0;
+    uint64_t freed;
     {
       std::lock_guard lock(mutex());
       freed = outbox_.remove_records(std::nullopt).bytes;
@@ -66,6 +64,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   void read_on() {
     if (reading_ || half_closed_ || finished() || edge().draining()) return;
     if (outbox_.size() >= kQueuedItemsMax || commits_ >= kCommitsMax) return;
+    if (started_ && !running_) return;  // what follows the start needs its partitions, which are being looked up
     reading_ = true;
     call().start_read(message_);
   }
@@ -153,6 +152,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     running_ = true;
     arm_heartbeat();
     fetch_on();
+    read_on();
   }
 
   void add_credit(uint64_t credit) {
