@@ -114,8 +114,9 @@ Result<HostPort> parse_host_port(std::string_view name, std::string_view text) {
   if (colon == std::string_view::npos || colon == 0 || colon + 1 == text.size()) {
     return bad_option(name, text, "host:port is wanted, for example localhost:9092");
   }
-  int64_t port = TRY(parse_number(name, text.substr(colon + 1), 0, 65'535));
-  return HostPort{std::string(text.substr(0, colon)), static_cast<int32_t>(port)};
+  Result<int64_t> port = parse_number(name, text.substr(colon + 1), 0, 65'535);
+  if (!port.ok()) return bad_option(name, text, "the port must be a number from 0 to 65535");
+  return HostPort{std::string(text.substr(0, colon)), static_cast<int32_t>(*port)};
 }
 
 }  // namespace

@@ -77,6 +77,7 @@ void Producer::Impl::send(const std::string& name, Record record, Callback done)
   if (record.partition && (*record.partition < 0 || *record.partition >= count)) {
     refused = Error{"UNKNOWN_PARTITION", "no partition " + std::to_string(*record.partition) + " in topic " + name +
                                              ", which has " + std::to_string(count)};
+    refused->details["partition"] = std::to_string(*record.partition);
   } else if (bytes > topic.message_bytes_max) {
     refused = Error{"RECORD_TOO_LARGE", "the record has " + std::to_string(bytes) + " bytes; topic " + name +
                                             " takes at most " + std::to_string(topic.message_bytes_max) +

@@ -99,6 +99,8 @@ int bench_command(const CommonOptions& common, const BenchOptions& options);
 
 // --- shared by the commands ---
 
+// "HOST:PORT[,…]", "unix:PATH"; kInvalidArgument names the one that is none.
+Status check_servers(const std::string& servers);
 std::unique_ptr<client::Client> connect(const CommonOptions& common);
 // "-2h" or RFC 3339 is a time; a plain number is an offset; "+1", "-1" are steps, where they are allowed.
 struct Place {

@@ -44,6 +44,24 @@ std::unique_ptr<client::Client> connect(const CommonOptions& common) {
   return client::Client::connect(std::move(options));
 }
 
+Status check_servers(const std::string& servers) {
+  for (size_t begin = 0; begin <= servers.size();) {
+    size_t comma = std::min(servers.find(',', begin), servers.size());
+    std::string_view server = std::string_view(servers).substr(begin, comma - begin);
+    begin = comma + 1;
+    if (server.starts_with("unix:") && server.size() > 5) continue;
+    size_t colon = server.rfind(':');
+    bool has_port = colon != std::string_view::npos && colon > 0;
+    std::optional<int64_t> port = has_port ? parse_digits(server.substr(colon + 1)) : std::nullopt;
+    if (port && *port >= 1 && *port <= 65'535) continue;
+    return Status(Errc::kInvalidArgument,
+                  "'" + std::string(server.substr(0, 100)) +
+                      "' is no address; write HOST:PORT with a port from 1 to 65535, for example "
+                      "localhost:9092, or unix:PATH");
+  }
+  return {};
+}
+
 Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   using Kind = Place::Kind;
   if (text == "start" || text == "earliest") return Place{Kind::kStart, 0};

@@ -178,6 +178,8 @@ struct OpenDb {
     TRY(opened.listener->check_manifest());
     rocksdb::Options options = make_options(shared);
     options.listeners.push_back(opened.listener);
+    // RocksDB would log a missing folder as an error before it makes it; if this fails, it says so itself.
+    static_cast<void>(options.env->CreateDirIfMissing(directory).ok());
     rocksdb::DB* db = nullptr;
     TRY(from_rocksdb(rocksdb::DB::Open(options, directory, &db), "open", directory));
     opened.db.reset(db);

@@ -359,7 +359,7 @@ TEST_F(SmallLimitsTest, AProducerThatNeverTakesItsAnswersHoldsUpNobody) {
   options_.in_flight_bytes_max = 2 << 20;
   options_.stream_unacked_bytes_max = 8 << 20;
   start();
-  create_topic("orders");
+  create_topic("orders", 1, {{"durability", "replicated"}});
   constexpr int kRequests =
       9'000;  // their answers fill the window of the stream, their bytes all that may be in flight
   Call call;

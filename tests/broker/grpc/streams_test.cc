@@ -262,6 +262,20 @@ TEST_F(ConsumeTest, SendsNothingFromTheOldPositionAfterASeek) {
   }
 }
 
+TEST_F(ConsumeTest, TakesASeekRightBehindTheStart) {
+  produce(records("orders", {"a", "b", "c"}));
+  Call call;
+  auto stream = data_->Consume(&call);
+  stream->Write(start_of("orders"));
+  v1::ConsumeRequest seek;
+  seek.mutable_seek()->set_topic("orders");
+  seek.mutable_seek()->set_offset(2);
+  stream->Write(seek);
+  v1::ConsumeResponse response;
+  while (stream->Read(&response) && response.records().records_size() != 1) ASSERT_FALSE(response.has_error());
+  EXPECT_EQ(response.records().records(0).value(), "c");
+}
+
 TEST_F(ConsumeTest, SeeksToATime) {
   v1::ProduceRequest request = records("orders", {"a", "b", "c"});
   for (int i = 0; i < 3; ++i) request.mutable_records(i)->set_timestamp_ms(1'000 * (i + 1));

@@ -68,6 +68,19 @@ TEST(Values, PartitionsAreNumbersAndRanges) {
     EXPECT_FALSE(parse_partitions(text).ok()) << text;
 }
 
+TEST(Values, AnAddressHasAHostAndAPortOrIsAUnixSocket) {
+  for (const char* text :
+       {"localhost:9092", "127.0.0.1:1", "[::1]:65535", "a:1,b:2", "unix:x.sock", "unix:/a/b,localhost:9092"})
+    EXPECT_TRUE(check_servers(text).ok()) << text;
+  for (const char* text :
+       {"", "localhost", ":9092", "localhost:", "localhost:0", "localhost:65536", "localhost:abc", "localhost:-1",
+        "localhost:99999999999999999999", "unix:", "a:1,", ",a:1", "a:1,,b:2", "a:1 ,b:2"}) {
+    Status status = check_servers(text);
+    ASSERT_FALSE(status.ok()) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("localhost:9092"));
+  }
+}
+
 TEST(Values, AnAssignmentHasANameAndMayHaveAnEmptyValue) {
   EXPECT_EQ(*parse_assignment("a=b", "--set"), std::pair(std::string("a"), std::string("b")));
   EXPECT_EQ(*parse_assignment("a=", "--set"), std::pair(std::string("a"), std::string()));
