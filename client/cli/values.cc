@@ -1,4 +1,4 @@
-// What commands share: connecting, and values as people write them.
+// Values as people write them.
 #include <charconv>
 #include <chrono>
 
@@ -23,20 +23,6 @@ int64_t now_ms() {
 
 }  // namespace
 
-std::unique_ptr<client::Client> connect(const CommonOptions& common) {
-  client::ClientOptions options;
-  options.servers.clear();
-  std::string_view rest = common.server;
-  while (!rest.empty()) {
-    size_t comma = std::min(rest.find(','), rest.size());
-    if (comma > 0) options.servers.emplace_back(rest.substr(0, comma));
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
-  }
-  options.timeout_ms = common.timeout_ms;
-  options.name = "trilog-cli/0.1.0";
-  return client::Client::connect(std::move(options));
-}
-
 Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   using Kind = Place::Kind;
   if (text == "start" || text == "earliest") return Place{Kind::kStart, 0};
@@ -53,21 +39,6 @@ Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   return Status(Errc::kInvalidArgument,
                 "'" + text.substr(0, 100) + "' is no place in a topic; write start, end, an offset, -2h or " +
                     "2026-03-01T12:00:00Z" + (steps_allowed ? ", or a step such as +1 or -10" : ""));
-}
-
-client::Outcome<std::map<int32_t, int64_t>> resolve_place(client::Admin& admin, const std::string& topic,
-                                                          const Place& place) {
-  std::map<int32_t, int64_t> offsets;
-  client::OffsetSpec spec = place.kind == Place::Kind::kEnd    ? client::OffsetSpec::kLatest
-                            : place.kind == Place::Kind::kTime ? client::OffsetSpec::kTimestamp
-                                                               : client::OffsetSpec::kEarliest;
-  auto listed = admin.list_offsets(topic, spec, place.value);
-  if (!listed.ok()) return listed.error();
-  for (const client::ListedOffset& each : listed.value()) {
-    if (each.error) return *each.error;
-    offsets[each.partition] = place.kind == Place::Kind::kOffset ? place.value : each.offset;
-  }
-  return offsets;
 }
 
 Result<std::vector<int32_t>> parse_partitions(const std::string& text) {
