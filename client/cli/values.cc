@@ -1,4 +1,4 @@
-// What commands share: connecting, and values as people write them.
+// Values as people write them.
 #include <charconv>
 #include <chrono>
 
@@ -30,6 +30,7 @@ int64_t now_ms() {
 
 }  // namespace
 
+<<<<<<< HEAD
 std::unique_ptr<client::Client> connect(const CommonOptions& common) {
   client::ClientOptions options;
   options.servers.clear();
@@ -62,6 +63,8 @@ Status check_servers(const std::string& servers) {
   return {};
 }
 
+=======
+>>>>>>> 1423da019e8749d8d54166e231f5cca17d7ee9ec
 Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   using Kind = Place::Kind;
   if (text == "start" || text == "earliest") return Place{Kind::kStart, 0};
@@ -78,21 +81,6 @@ Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   return Status(Errc::kInvalidArgument,
                 "'" + text.substr(0, 100) + "' is no place in a topic; write start, end, an offset, -2h or " +
                     "2026-03-01T12:00:00Z" + (steps_allowed ? ", or a step such as +1 or -10" : ""));
-}
-
-client::Outcome<std::map<int32_t, int64_t>> resolve_place(client::Admin& admin, const std::string& topic,
-                                                          const Place& place) {
-  std::map<int32_t, int64_t> offsets;
-  client::OffsetSpec spec = place.kind == Place::Kind::kEnd    ? client::OffsetSpec::kLatest
-                            : place.kind == Place::Kind::kTime ? client::OffsetSpec::kTimestamp
-                                                               : client::OffsetSpec::kEarliest;
-  auto listed = admin.list_offsets(topic, spec, place.value);
-  if (!listed.ok()) return listed.error();
-  for (const client::ListedOffset& each : listed.value()) {
-    if (each.error) return *each.error;
-    offsets[each.partition] = place.kind == Place::Kind::kOffset ? place.value : each.offset;
-  }
-  return offsets;
 }
 
 Result<std::vector<int32_t>> parse_partitions(const std::string& text) {

@@ -46,6 +46,8 @@ TEST(Options, NamesFileLineAndTheNearestKnownSetting) {
                         {"peers = [1, 2]", "peers: wrong type"},
                         {"[tls]\ncert = \"x\"", "no setting tls"},
                         {"node_id = = 1", "node.toml:1"},
+                        {"[`]", "node.toml:1"},
+                        {"rack = \u040c", "node.toml:1"},
                         {"a", "node.toml:1"}};
   for (const Case& c : cases) {
     BrokerOptions options;

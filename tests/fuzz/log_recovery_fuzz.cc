@@ -9,6 +9,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/log/checkpoint_file.h"
 #include "storage/log/log.h"
+#include "tests/fuzz/checksums.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/log_files.h"
 #include "tests/sim/sim_env.h"
@@ -18,8 +19,6 @@ namespace trilog::fuzz {
 namespace {
 
 constexpr const char* kFolder = "data/topics/0123/7";
-constexpr size_t kFrameHeaderBytes = 20;         // of a checkpoint
-constexpr size_t kSnapshotPrefixBytes = 20;      // of a producer snapshot
 constexpr uint32_t kBatchBytesMax = 128u << 20;  // over malloc_limit_mb: believing a length is found out
 
 constexpr Offset kLastOffset{INT64_MAX - 10};
@@ -41,30 +40,10 @@ LogConfig config() {
   return config;
 }
 
-void fix_frame(MutableByteView frame) {
-  if (frame.size() < kFrameHeaderBytes) return;
-  std::memcpy(frame.data(), "trilogCP", 8);
-  store_big_endian<uint32_t>(frame.data() + 8, 1);
-  store_big_endian<uint32_t>(frame.data() + 12, static_cast<uint32_t>(frame.size() - kFrameHeaderBytes));
-  store_big_endian<uint32_t>(frame.data() + 16, crc32c(frame.subspan(kFrameHeaderBytes), crc32c(frame.subspan(8, 8))));
-}
-
-void fix_batches(MutableByteView bytes) {
-  while (bytes.size() >= kBatchHeaderBytes) {
-    store_big_endian<int8_t>(bytes.data() + 16, kBatchMagic);
-    Result<size_t> size = RecordBatch::peek_size(bytes, bytes.size());
-    if (!size.ok()) return;
-    store_big_endian(bytes.data() + 17, crc32c(bytes.first(*size).subspan(kBatchCrcStart)));
-    bytes = bytes.subspan(*size);
-  }
-}
-
-void fix_checksums(const LogFileKind& kind, MutableByteView bytes) {
-  if (kind.name == kLogSuffix) return fix_batches(bytes);
-  if (kind.name != kSnapshotSuffix) return fix_frame(bytes);
-  if (bytes.size() < kSnapshotPrefixBytes) return;
-  store_big_endian(bytes.data() + 16, crc32c(bytes.first(16)));
-  fix_frame(bytes.subspan(kSnapshotPrefixBytes));
+FileForm form_of(const LogFileKind& kind) {
+  return kind.name == kLogSuffix        ? FileForm::kBatches
+         : kind.name == kSnapshotSuffix ? FileForm::kProducers
+                                        : FileForm::kFrame;
 }
 
 struct Seen {
@@ -136,7 +115,7 @@ class Examination {
     const LogFileKind& kind = kLogFileKinds[(choice & ~kChecksumsRight) % std::size(kLogFileKinds)];
     Offset base = offset(input.long_number());
     Bytes content = Bytes::copy_of(input.piece());
-    if ((choice & kChecksumsRight) != 0) fix_checksums(kind, content.mutable_view());
+    if ((choice & kChecksumsRight) != 0) fix_checksums(form_of(kind), content.mutable_view());
     std::string name = kind.numbered ? numbered_file(base, kind.name) : std::string(kind.name);
     disk_.put_file(join_path(kFolder, name), content);
   }
