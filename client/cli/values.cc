@@ -30,21 +30,6 @@ int64_t now_ms() {
 
 }  // namespace
 
-<<<<<<< HEAD
-std::unique_ptr<client::Client> connect(const CommonOptions& common) {
-  client::ClientOptions options;
-  options.servers.clear();
-  std::string_view rest = common.server;
-  while (!rest.empty()) {
-    size_t comma = std::min(rest.find(','), rest.size());
-    if (comma > 0) options.servers.emplace_back(rest.substr(0, comma));
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
-  }
-  options.timeout_ms = common.timeout_ms;
-  options.name = "trilog-cli/0.1.0";
-  return client::Client::connect(std::move(options));
-}
-
 Status check_servers(const std::string& servers) {
   for (size_t begin = 0; begin <= servers.size();) {
     size_t comma = std::min(servers.find(',', begin), servers.size());
@@ -63,8 +48,6 @@ Status check_servers(const std::string& servers) {
   return {};
 }
 
-=======
->>>>>>> 1423da019e8749d8d54166e231f5cca17d7ee9ec
 Result<Place> parse_place(const std::string& text, bool steps_allowed) {
   using Kind = Place::Kind;
   if (text == "start" || text == "earliest") return Place{Kind::kStart, 0};
