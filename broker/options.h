@@ -39,6 +39,8 @@ struct BrokerOptions {
   uint32_t response_bytes_max = 3'670'016;  // 3.5 MiB, unless one record alone is larger or the client asked for more
   uint32_t records_per_request_max = 100'000;
   uint32_t headers_per_record_max = kRecordHeadersMax;  // not more: what is stored must be readable
+  uint32_t headers_per_request_max = 1'000'000;         // a header of no bytes takes forty to hold
+  uint32_t control_bytes_max = 4u << 20;  // of one request other than produce: read, it takes many times its bytes
   uint32_t positions_per_request_max = 10'000;
   uint32_t connections_max = 10'000;
   uint32_t streams_max = 10'000;

@@ -93,8 +93,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Returns how many bytes of queued records it took back.
   uint64_t take(const grpc::ByteBuffer& bytes) {
     v1::ConsumeRequest request;
-    if (!parse_message(bytes, request)) {
-      finish_with(malformed_request("ConsumeRequest"));
+    if (auto error = parse_message(bytes, edge().options(), request)) {
+      finish_with(*error);
       return 0;
     }
     if (!started_ && !request.has_start()) {

@@ -1,5 +1,6 @@
 #include "broker/grpc/grpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
@@ -89,6 +90,8 @@ struct GrpcServer::Impl {
 
 GrpcServer::GrpcServer(Broker& broker, GrpcServerOptions options)
     : impl_(std::make_unique<Impl>(broker, std::move(options))) {
+  // protobuf would print a line for every text that is not UTF-8, as often as a client likes; the client is told.
+  google::protobuf::SetLogHandler(nullptr);
   grpc_edge::RpcMethods methods;
   grpc_edge::add_data_methods(impl_->edge, methods);
   grpc_edge::add_admin_methods(impl_->edge, methods);

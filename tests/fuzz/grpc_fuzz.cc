@@ -1,5 +1,6 @@
 // Any bytes as the messages of any method (grpc_calls.h), through the real handlers into a real broker in the simulated
 // world. Every call is answered exactly once, reads and writes take turns, and the broker's invariants hold afterwards.
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/grpc.h>
 #include <grpcpp/support/byte_buffer.h>
 
@@ -228,6 +229,7 @@ class Examination {
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   grpc_init();
+  google::protobuf::SetLogHandler(nullptr);  // as the server does
   return 0;
 }
 
