@@ -76,6 +76,17 @@ TopicImage* MetadataDelta::edit(const TopicId& id) {
 
 namespace {
 
+// A4: only replicas are in sync, and those that left are not.
+bool members_add_up(const PartitionRecord& partition) {
+  auto in = [](const std::vector<BrokerId>& ids, BrokerId id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  for (BrokerId id : partition.isr) {
+    if (!in(partition.replicas, id) || in(partition.elr, id)) return false;
+  }
+  return true;
+}
+
 Status cannot_follow(const MetadataRecord& record, Offset offset) {
   return Status(Errc::kCorruption, "metadata record at offset " + std::to_string(offset.value()) +
                                        " cannot follow from the state before it: " + describe_metadata_record(record));
@@ -119,7 +130,8 @@ Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
   } else if (const auto* partition = std::get_if<PartitionRecord>(&record)) {
     TopicImage* edited = edit(partition->topic);
     auto index = static_cast<size_t>(partition->partition.value());
-    if (edited == nullptr || partition->partition.value() < 0 || index > edited->partitions.size()) {
+    if (edited == nullptr || partition->partition.value() < 0 || index > edited->partitions.size() ||
+        !members_add_up(*partition)) {
       return cannot_follow(record, offset);
     }
     PartitionImage image{partition->replicas, partition->isr,          partition->elr,

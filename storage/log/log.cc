@@ -101,7 +101,11 @@ Status Log::Impl::parse_batches(ByteView bytes) {
                                          std::to_string(log.config_.batch_bytes_max) + " are stored");
     }
     CHECK_EQ(batch.base_offset(), expected);
-    CHECK_GE(batch.leader_epoch(), epoch);
+    if (batch.leader_epoch() < epoch) {
+      return Status(Errc::kCorruption, log.directory_ + " holds records of leader epoch " +
+                                           std::to_string(epoch.value()) + ", which is above the present one, " +
+                                           std::to_string(batch.leader_epoch().value()));
+    }
     expected = batch.next_offset();
     epoch = batch.leader_epoch();
     bytes = bytes.subspan(batch.size());

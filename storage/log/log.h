@@ -77,9 +77,9 @@ class Log {
   ~Log();
 
   // Appends whole batches that are checked and stamped: base offsets continue log_end exactly, leader epochs do not
-  // fall (A2, CHECKed). Rolls first if the segment is full or old. Updates producer state and epoch cache. On failure
-  // nothing was appended: the previous record boundary is restored (S8, kDiskFull or kIo); if that fails too the log is
-  // failed.
+  // fall (A2; kCorruption if damage has left a higher one). Rolls first if the segment is full or old. Updates producer
+  // state and epoch cache. On failure nothing was appended: the previous record boundary is restored (S8, kDiskFull or
+  // kIo); if that fails too the log is failed.
   Result<AppendInfo> append(ByteView batches);
 
   // Everything appended so far shall become durable. One sync is in flight per log; requests made meanwhile share the

@@ -68,6 +68,8 @@ TEST(MetadataImage, RefusesRecordsThatCannotFollow) {
                                   partition(kOrders, 2),
                                   partition(kOrders, 0, 3),  // A5: epochs never go down
                                   PartitionRecord{kOrders, PartitionId(-1)},
+                                  PartitionRecord{kOrders, PartitionId(1), {BrokerId(1)}, {BrokerId(2)}},  // A4
+                                  PartitionRecord{kOrders, PartitionId(1), {BrokerId(1)}, {BrokerId(1)}, {BrokerId(1)}},
                                   RemoveTopicRecord{kBills},
                                   FenceBrokerRecord{BrokerId(9)},
                                   ProducerIdsRecord{ProducerId(9)}};

@@ -186,6 +186,19 @@ TEST_F(LogDamageTest, ASoundBatchWithMoreOffsetsThanItsFileHasIsNoProducersLast)
   EXPECT_EQ(log, nullptr);
 }
 
+// A flipped bit in the epoch of the last batch, and the epochs lost with it: who leads now cannot go on, but is told.
+TEST_F(LogDamageTest, AnEpochAboveTheLeadersRefusesAppends) {
+  crash();
+  ASSERT_TRUE(files().remove_file(path(kEpochsFile)).ok());
+  disk().flip_bit(log_path(18), bit(2, 14));
+  open();
+  log->begin_epoch(LeaderEpoch(2));
+  Status refused = try_append().status();
+  EXPECT_EQ(refused.code(), Errc::kCorruption);
+  EXPECT_NE(refused.message().find("leader epoch 257"), std::string::npos) << refused.message();
+  expect_served_or_damaged();
+}
+
 TEST_F(LogDamageTest, ARecordWithoutATimestampDoesNotMakeItsSegmentOld) {
   for (int64_t timestamp : {int64_t{-1}, INT64_MIN}) {
     timestamp_ms = timestamp;
