@@ -199,8 +199,8 @@ class Examination {
   // become another: then a batch may be held back that was there before, or one be found that was not, but none becomes
   // another, and what a mark says was promised stays.
   static void check_same(const Seen& first, const Seen& again, const std::string& when, bool marked = true) {
-    bool same =
-        first.start == again.start && (first.end == again.end || (first.holes && (!marked || again.end > first.end)));
+    bool same = (first.start == again.start || first.holes) &&
+                (first.end == again.end || (first.holes && (!marked || again.end > first.end)));
     if (!first.holes) same = same && first.batches == again.batches;
     // An empty log has no use for them.
     if (!first.holes && first.start < first.end) same = same && first.epochs == again.epochs;
