@@ -60,6 +60,7 @@ class Comparison:
         self.options = options
         self.program = os.path.join(options.build, "trilog")
         self.copy_limit = os.path.join(options.build, "copy_limit")
+        self.grpc_limit = os.path.join(options.build, "grpc_limit")
         self.count = 0
 
     def limit(self, durability, batch_bytes, total_bytes, window):
@@ -93,6 +94,38 @@ class Comparison:
         self.show(f"produce, batches of {batch_bytes >> 10} KiB", durability, f"{statistics.median(rates):.4g} MB/s",
                   f"{statistics.median(limits):.4g} MB/s", shares, f"{statistics.median(cpu):.2f} CPU s per GB")
 
+    def grpc(self, durability, *arguments):
+        """The lines of grpc_limit: one of a stream, one of 1 caller, one of 64."""
+        total_mb = 1 if self.options.quick else self.options.total_mb
+        command = [self.grpc_limit, "--directory", self.options.directory, "--json", "--rounds", "1",
+                   "--total-mb", str(total_mb), "--seconds", "0.1" if self.options.quick else "3", *arguments]
+        return run(command + (["--sync"] if durability == "synced" else []))
+
+    def raw(self, broker, durability):
+        """Ready batches in one stream beside both limits, and single calls beside bare gRPC's."""
+        rows = []
+        for _ in range(self.options.rounds):
+            total = (1 if self.options.quick else self.options.total_mb) << 20
+            copy = self.limit(durability, 1 << 20, total, 5)
+            bare, before = self.grpc(durability), broker.cpu_seconds()
+            own = self.grpc(durability, "--server", broker.address)
+            rows.append((copy, bare, own, broker.cpu_seconds() - before))
+        def rate(figures):
+            return f"{statistics.median(figures):.4g}"
+        mb = [[copy["mb_per_second"], bare[0]["mb_per_second"], own[0]["mb_per_second"]] for copy, bare, own, _ in rows]
+        copies, bares, owns = zip(*mb)
+        self.show("stream of ready batches, 1 MiB a request", durability, rate(owns) + " MB/s", rate(copies) + " MB/s",
+                  [own / copy for own, copy in zip(owns, copies)], "of copy_limit")
+        self.show("the same beside bare gRPC", durability, rate(owns) + " MB/s", rate(bares) + " MB/s",
+                  [own / bare for own, bare in zip(owns, bares)], "of grpc_limit")
+        for index, callers in ((1, 1), (2, 64)):
+            bares = [bare[index]["per_second"] for _, bare, _, _ in rows]
+            owns = [own[index]["per_second"] for _, _, own, _ in rows]
+            self.show(f"single calls, {callers} callers", durability, rate(owns) + "/s", rate(bares) + "/s",
+                      [own / bare for own, bare in zip(owns, bares)], "of grpc_limit")
+        one = statistics.median(own[1]["per_second"] for _, _, own, _ in rows)
+        print(f"  64 callers together: {statistics.median(owns) / one:.1f} times the rate of one", flush=True)
+
     def consume(self, broker):
         total = (1 << 20) if self.options.quick else self.options.total_mb << 20
         topic = self.topic()
@@ -109,16 +142,17 @@ class Comparison:
 
     def latency(self, broker, durability):
         rate, seconds = (200, 1) if self.options.quick else (1000, 5)
-        rates, limits, shares = [], [], []
+        rows = []
         for _ in range(self.options.rounds):
             limit = self.limit(durability, RECORD_BYTES, (50 if self.options.quick else 2000) * RECORD_BYTES, 1)
             figures = self.bench(broker, "latency", "--topic", self.topic(), "--durability", durability,
                                  "--rate", str(rate), "--duration", f"{seconds}s", "--record-bytes", "100")
-            rates.append(figures["latency_ms"]["p50"])
-            limits.append(limit["latency_us"]["p50"] / 1000)
-            shares.append(rates[-1] / limits[-1])
-        self.show(f"latency p50 at {rate}/s", durability, f"{statistics.median(rates):.2f} ms",
-                  f"{statistics.median(limits):.2f} ms", shares, "", times=True)
+            rows.append((figures["latency_ms"], limit["latency_us"]))
+        for rank in ("p50", "p99"):
+            own = [figures[rank] for figures, _ in rows]
+            limits = [limit[rank] / 1000 for _, limit in rows]
+            self.show(f"latency {rank} at {rate}/s", durability, f"{statistics.median(own):.2f} ms",
+                      f"{statistics.median(limits):.2f} ms", [a / b for a, b in zip(own, limits)], "", times=True)
 
     def show(self, what, durability, figure, limit, shares, remark, times=False):
         middle, low, high = statistics.median(shares), min(shares), max(shares)
@@ -148,6 +182,7 @@ def main():
         for durability in ("synced", "replicated"):
             for batch_bytes in (64 << 10, 1 << 20):
                 comparison.produce(broker, durability, batch_bytes)
+            comparison.raw(broker, durability)
         comparison.consume(broker)
         for durability in ("synced", "replicated"):
             comparison.latency(broker, durability)

@@ -3,18 +3,23 @@
 // that covers all that was written meanwhile. Measured are one stream with a window of batches on their way, and single
 // calls with one record each from 1 and from 64 callers at once. The client's bytes are never copied on its side; the
 // service methods are the broker's own, with the callback interface and raw messages.
+//
+// With --server HOST:PORT the same client measures a broker: ready batches of 64 KiB, up to --batch-kb of them in one
+// request, in a topic of one partition made for it (--sync: acknowledged when synced).
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <deque>
 #include <memory>
 
 #include "bench/limit_support.h"
 #include "storage/base/crc32c.h"
+#include "trilog/v1/admin.grpc.pb.h"
 #include "trilog/v1/broker.grpc.pb.h"
 
 namespace trilog::bench {
@@ -38,6 +43,15 @@ uint64_t number_in(const ByteBuffer& message) {
   if (!message.Dump(&slices).ok() || slices.size() != 1 || slices[0].size() != sizeof number) return 0;
   std::memcpy(&number, slices[0].begin(), sizeof number);
   return number;
+}
+
+// 1 if it is the answer to a request that was written as a whole.
+uint64_t produced(ByteBuffer& message) {
+  v1::ProduceResponse response;
+  bool good = grpc::SerializationTraits<v1::ProduceResponse>::Deserialize(&message, &response).ok() &&
+              !response.has_error() && response.failed() == 0;
+  if (!good) std::fprintf(stderr, "refused: %s\n", response.ShortDebugString().c_str());
+  return good ? 1 : 0;
 }
 
 // One file that appends are written to, from any thread.
@@ -211,8 +225,9 @@ void prepare(grpc::ClientContext& context) {
 // Sends `count` messages with at most `window` unanswered ones.
 class StreamSender : public grpc::ClientBidiReactor<ByteBuffer, ByteBuffer> {
  public:
-  StreamSender(grpc::GenericStub& stub, const ByteBuffer& message, uint64_t count, uint64_t window)
-      : message_(message), count_(count), window_(window) {
+  // `totals`: answers are running totals; otherwise each answers one message.
+  StreamSender(grpc::GenericStub& stub, const ByteBuffer& message, uint64_t count, uint64_t window, bool totals)
+      : message_(message), count_(count), window_(window), totals_(totals) {
     prepare(context_);
     stub.PrepareBidiStreamingCall(&context_, "/trilog.v1.Broker/ProduceStream", {}, this);
     std::lock_guard lock(mutex_);
@@ -240,7 +255,8 @@ class StreamSender : public grpc::ClientBidiReactor<ByteBuffer, ByteBuffer> {
     std::lock_guard lock(mutex_);
     if (!ok) return;
     const double now = now_seconds();
-    for (const uint64_t upto = number_in(answer_); answered_ < upto && !sent_at_.empty(); ++answered_) {
+    for (const uint64_t upto = totals_ ? number_in(answer_) : answered_ + produced(answer_);
+         answered_ < upto && !sent_at_.empty(); ++answered_) {
       latencies_us_.push_back((now - sent_at_.front()) * 1e6);
       sent_at_.pop_front();
     }
@@ -270,6 +286,7 @@ class StreamSender : public grpc::ClientBidiReactor<ByteBuffer, ByteBuffer> {
   const ByteBuffer message_;
   const uint64_t count_;
   const uint64_t window_;
+  const bool totals_;
   grpc::ClientContext context_;
   ByteBuffer answer_;
   std::mutex mutex_;
@@ -338,7 +355,59 @@ class UnaryCallers {
   std::vector<double> latencies_us_;
 };
 
-void measure(const LimitOptions& options, int port) {
+// What is sent, and to whom.
+struct Target {
+  std::string address;
+  ByteBuffer batches;
+  ByteBuffer record;
+  bool totals = true;
+};
+
+constexpr size_t kBrokerBatchBytes = 64u << 10;
+
+ByteBuffer request_of(const std::string& topic, const std::string& batches, const std::string& value) {
+  v1::ProduceRequest request;
+  request.set_topic(topic);
+  request.set_partition(0);
+  if (!batches.empty()) request.set_record_batch(batches);
+  if (!value.empty()) request.add_records()->set_value(value);
+  std::string bytes = request.SerializeAsString();
+  return message_of(as_bytes(bytes), true);
+}
+
+Target bare_target(const LimitOptions& options, int port) {
+  static const Bytes batch = make_limit_batch(options);
+  LimitOptions single = options;
+  single.batch_bytes = 0;
+  static const Bytes record = make_limit_batch(single);
+  return {"127.0.0.1:" + std::to_string(port), message_of(batch, false), message_of(record, false), true};
+}
+
+Target broker_target(const LimitOptions& options) {
+  static const auto* const channel =
+      new std::shared_ptr<grpc::Channel>(grpc::CreateChannel(options.server, grpc::InsecureChannelCredentials()));
+  v1::CreateTopicRequest create;
+  create.set_name("limit-" + std::to_string(getpid()));
+  create.set_partitions(1);
+  (*create.mutable_configs())["durability"] = options.sync ? "synced" : "replicated";
+  v1::CreateTopicResponse created;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  const grpc::Status status = v1::Admin::NewStub(*channel)->CreateTopic(&context, create, &created);
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s: %s\n", options.server.c_str(), status.error_message().c_str());
+    std::exit(1);
+  }
+  LimitOptions part = options;
+  part.batch_bytes = std::min(options.batch_bytes, kBrokerBatchBytes);
+  const Bytes batch = make_limit_batch(part);
+  std::string batches;
+  while (batches.empty() || batches.size() + batch.size() <= options.batch_bytes) batches += as_text(batch);
+  return {options.server, request_of(create.name(), batches, ""),
+          request_of(create.name(), "", std::string(options.record_bytes, 'x')), false};
+}
+
+void measure(const LimitOptions& options, const Target& target) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -346,36 +415,31 @@ void measure(const LimitOptions& options, int port) {
   // in gRPC 1.51 that thread crashes when the last channel of the process goes away on it, because it then joins
   // itself.
   static const auto* const channel = new std::shared_ptr<grpc::Channel>(
-      grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(), arguments));
+      grpc::CreateCustomChannel(target.address, grpc::InsecureChannelCredentials(), arguments));
   grpc::GenericStub stub(*channel);
-  const Bytes batch = make_limit_batch(options);
-  const ByteBuffer batch_message = message_of(batch, false);
-  const uint64_t batches = std::max<uint64_t>(1, options.total_bytes / batch.size());
+  const size_t message_bytes = target.batches.Length();
+  const uint64_t batches = std::max<uint64_t>(1, options.total_bytes / message_bytes);
   char name[64];
   for (int round = 0; round < options.rounds; ++round) {
     Figure figure;
     const double begin = now_seconds();
-    StreamSender sender(stub, batch_message, batches, static_cast<uint64_t>(options.window));
+    StreamSender sender(stub, target.batches, batches, static_cast<uint64_t>(options.window), target.totals);
     figure.latencies_us = sender.wait();
     figure.seconds = now_seconds() - begin;
     figure.operations = batches;
-    figure.bytes = batches * batch.size();
+    figure.bytes = batches * message_bytes;
     std::snprintf(name, sizeof name, "stream %zu KiB, window %d", options.batch_bytes >> 10, options.window);
     figure.name = name;
     print(options, std::move(figure));
   }
 
-  LimitOptions single = options;
-  single.batch_bytes = 0;
-  const Bytes record = make_limit_batch(single);
-  const ByteBuffer record_message = message_of(record, false);
   for (int callers : {1, 64}) {
     Figure figure;
     const double begin = now_seconds();
-    figure.latencies_us = UnaryCallers(stub, record_message, options.seconds).run(callers);
+    figure.latencies_us = UnaryCallers(stub, target.record, options.seconds).run(callers);
     figure.seconds = now_seconds() - begin;
     figure.operations = figure.latencies_us.size();
-    figure.bytes = figure.operations * record.size();
+    figure.bytes = figure.operations * target.record.Length();
     std::snprintf(name, sizeof name, "unary %zu B, %d callers", options.record_bytes, callers);
     figure.name = name;
     print(options, std::move(figure));
@@ -384,6 +448,10 @@ void measure(const LimitOptions& options, int port) {
 
 int run(int argc, char** argv) {
   const LimitOptions options = parse_options(argc, argv, "grpc_limit");
+  if (!options.server.empty()) {
+    measure(options, broker_target(options));
+    return 0;
+  }
   int port_pipe[2];
   int life_pipe[2];
   if (pipe(port_pipe) != 0 || pipe(life_pipe) != 0) die("pipe");
@@ -398,7 +466,7 @@ int run(int argc, char** argv) {
   close(port_pipe[1]);
   int port = 0;
   if (read(port_pipe[0], &port, sizeof port) != sizeof port) die("the server did not start");
-  measure(options, port);
+  measure(options, bare_target(options, port));
   close(life_pipe[1]);
   int status = 0;
   waitpid(server, &status, 0);

@@ -39,6 +39,9 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
       options.sync = true;
     } else if (name == "--json") {
       options.json = true;
+    } else if (name == "--server" && value != nullptr) {
+      options.server = value;
+      ++i;
     } else if (name == "--directory" && value != nullptr) {
       options.directory = value;
       ++i;
@@ -48,7 +51,7 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
     } else {
       std::fprintf(stderr,
                    "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] "
-                   "[--rounds N] [--seconds S] [--sync] [--json]\n",
+                   "[--rounds N] [--seconds S] [--server HOST:PORT] [--sync] [--json]\n",
                    program);
       std::exit(2);
     }

@@ -24,9 +24,11 @@ struct LimitOptions {
   double seconds = 2;  // per unary measurement
   bool sync = false;   // acknowledge after fdatasync (group commit) instead of after pwrite
   bool json = false;
+  std::string server;  // grpc_limit: measure the broker there instead
 };
 
-// --directory D --total-mb N --batch-kb N --record-bytes N --window N --rounds N --seconds S --sync --json
+// --server HOST:PORT --directory D --total-mb N --batch-kb N --record-bytes N --window N --rounds N --seconds S --sync
+// --json
 LimitOptions parse_options(int argc, char** argv, const char* program);
 
 [[noreturn]] void die(const char* what);  // with errno's text

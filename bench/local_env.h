@@ -69,7 +69,7 @@ class LocalEnv : public Env {
   SeededRandom random_;
   InlineRunner runner_;
   Logger log_;
-  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_);
+  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_, runner_);
 };
 
 // A folder in the working directory that goes away with this object.

@@ -20,5 +20,8 @@ title "limit: bare gRPC"
 "$build/grpc_limit" --directory "$directory" --sync --total-mb 512
 title "the broker beside its limits: figure, limit, share of it (lowest to highest), cost"
 bench/compare.py "$build" "$directory"
+title "the node: from nothing to the first record, memory, idle processor, restarts"
+"$build/start_bench" --program "$build/trilog" --directory "$directory" --runs 20
+bench/node.py "$build" "$directory"
 title "storage"
 (cd "$directory" && "$build/storage_bench" --benchmark_min_time=0.2)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/api/peer_transport.h"
 #include "broker/broker_impl.h"
 #include "storage/state/rocksdb_state_store.h"
 
@@ -23,9 +24,12 @@ BrokerOptions complete(BrokerOptions options, const DataFolder& folder) {
 }  // namespace
 
 Result<std::unique_ptr<Broker>> Broker::open(BrokerOptions options, std::vector<Env*> shards,
-                                             StateStoreProvider* state_stores) {
+                                             StateStoreProvider* state_stores, PeerTransport* transport) {
   if (shards.empty()) return Status(Errc::kInvalidArgument, "a broker needs at least one shard");
   TRY(check_options(options));
+  if (options.peers.size() > 1 && transport == nullptr) {
+    return Status(Errc::kInvalidArgument, "peers name several nodes, and there is no transport to reach them");
+  }
   std::unique_ptr<DataFolder> folder = TRY(DataFolder::open(*shards[0], options.data_dir, BrokerId(options.node_id)));
   std::unique_ptr<StateStoreProvider> own;
   if (state_stores == nullptr) {
@@ -34,15 +38,17 @@ Result<std::unique_ptr<Broker>> Broker::open(BrokerOptions options, std::vector<
   }
   BrokerOptions completed = complete(std::move(options), *folder);
   return std::unique_ptr<Broker>(std::make_unique<BrokerImpl>(std::move(completed), std::move(shards), *state_stores,
-                                                              std::move(own), std::move(folder)));
+                                                              std::move(own), std::move(folder), transport));
 }
 
 BrokerImpl::BrokerImpl(BrokerOptions options, std::vector<Env*> shards, StateStoreProvider& state_stores,
-                       std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder)
+                       std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder,
+                       PeerTransport* transport)
     : options_(std::move(options)),
       own_state_stores_(std::move(own_state_stores)),
       state_stores_(state_stores),
       folder_(std::move(folder)),
+      transport_(transport),
       image_(std::make_shared<const MetadataImage>()) {
   mark_writer_ = std::make_unique<MarkWriter>(*shards[0], folder_->marks());
   for (Env* env : shards) {
@@ -201,7 +207,7 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
   };
   auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
   for (auto& each : shards_) {
-    each->post([stopped, gather, shard = each.get()] {
+    auto stop_shard = [stopped, gather, shard = each.get()] {
       shard->groups.stop();
       shard->replicas.stop([stopped, gather](Result<Marks> marks) {
         {
@@ -214,7 +220,8 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
         }
         gather->arrived();
       });
-    });
+    };
+    each->post([stop_shard, shard = each.get()] { shard->when_idle(stop_shard); });
   }
 }
 
@@ -238,9 +245,7 @@ void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)>
 // --- routing -------------------------------------------------------------------------------------------------------
 
 size_t BrokerImpl::shard_of(const TopicPartition& partition) const {
-  uint64_t mixed = partition.topic.high() ^ partition.topic.low();
-  mixed = (mixed + static_cast<uint64_t>(partition.partition.value())) * 0x9e3779b97f4a7c15ULL;
-  return static_cast<size_t>((mixed >> 32) % shards_.size());
+  return peer_route(partition.topic, partition.partition) % shards_.size();
 }
 
 size_t BrokerImpl::shard_of_group(const MetadataImage& image, const std::string& group) const {

@@ -24,13 +24,17 @@
 
 namespace trilog {
 
+class PeerTransport;
+
 class Broker {
  public:
   // Checks options and the data folder (lock, identity, format; rule S14), reads and removes the clean marker (S11),
   // loads metadata. Blocking; on the thread that will never be a shard's. kBusy: another process holds the folder (says
   // which). `shards[0]` also hosts metadata and controller. Envs must outlive the broker; their loops may run already.
+  // `transport` is needed when `peers` names several nodes; it must outlive the broker.
   static Result<std::unique_ptr<Broker>> open(BrokerOptions options, std::vector<Env*> shards,
-                                              StateStoreProvider* state_stores = nullptr);
+                                              StateStoreProvider* state_stores = nullptr,
+                                              PeerTransport* transport = nullptr);
   virtual ~Broker() = default;  // after stop() completed
 
   // `address`: where clients reach this node, for the registration. Done when it serves.
@@ -72,6 +76,9 @@ class Broker {
   virtual BrokerId self() const = 0;
   virtual Clock& clock() = 0;  // of the deadlines in requests; any thread may read it
   virtual std::string data_dir() const = 0;
+  // As its data folder knows them; any thread.
+  virtual ClusterId cluster_id() const = 0;
+  virtual DirectoryId directory_id() const = 0;
 
   // Posts a walk over all invariants to every shard; CHECKs. For tests and the simulator.
   virtual void check_invariants(UniqueFunction<void()> done) = 0;

@@ -28,7 +28,8 @@ class FetchOperation;
 class BrokerImpl final : public Broker {
  public:
   BrokerImpl(BrokerOptions options, std::vector<Env*> shards, StateStoreProvider& state_stores,
-             std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder);
+             std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder,
+             PeerTransport* transport);
   ~BrokerImpl() override;
 
   void start(std::string address, UniqueFunction<void(Status)> done) override;
@@ -62,7 +63,10 @@ class BrokerImpl final : public Broker {
   BrokerId self() const override { return BrokerId(options_.node_id); }
   Clock& clock() override { return shards_[0]->env.clock(); }
   std::string data_dir() const override { return folder_->path(); }
+  ClusterId cluster_id() const override { return folder_->identity().cluster; }
+  DirectoryId directory_id() const override { return folder_->identity().directory; }
   void check_invariants(UniqueFunction<void()> done) override;
+  PeerTransport* transport() const { return transport_; }
 
   // --- for the operations ---
   size_t shard_count() const { return shards_.size(); }
@@ -103,6 +107,7 @@ class BrokerImpl final : public Broker {
   std::unique_ptr<StateStoreProvider> own_state_stores_;
   StateStoreProvider& state_stores_;
   std::unique_ptr<DataFolder> folder_;
+  PeerTransport* const transport_;  // null: a cluster of one
   std::vector<std::unique_ptr<BrokerShard>> shards_;
 
   // Shard 0.

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "broker/group/group_coordinator.h"
 #include "broker/metadata/metadata_loader.h"
@@ -35,11 +36,25 @@ class BrokerShard {
 
   void post(UniqueFunction<void()> task) { env.executor().post(std::move(task)); }
 
+  // Reads of fetches that wait for the disk. `idle` runs once none does, perhaps at once.
+  void load_began() { ++loads_; }
+  void load_ended() {
+    if (--loads_ == 0 && idle_) std::exchange(idle_, nullptr)();
+  }
+  void when_idle(UniqueFunction<void()> idle) {
+    if (loads_ == 0) return idle();
+    idle_ = std::move(idle);
+  }
+
   Env& env;
   LogDirectory logs;
   DiskGuard disk;
   ReplicaManager replicas;
   GroupCoordinator groups;
+
+ private:
+  size_t loads_ = 0;
+  UniqueFunction<void()> idle_;
 };
 
 }  // namespace trilog

@@ -72,12 +72,10 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path,
   FileSystem& files = env.files();
   TRY(make_durable_folder(files, path));
   std::unique_ptr<DataFolder> folder(new DataFolder(env, std::move(path)));
-  Result<std::unique_ptr<FileLock>> lock = files.lock(join_path(folder->path_, "lock"));
-  if (!lock.ok()) return lock.status().with_context("data folder " + folder->path_);
-  folder->lock_ = std::move(*lock);
+  TRY(folder->lock());
   // First thing (S11): a crash from here on must not look like a clean stop.
   std::optional<CleanMarker> clean = TRY(take_clean_marker(files, join_path(folder->path_, "clean")));
-  TRY(folder->load_identity(node));
+  TRY(folder->load_identity(node, random_id<ClusterId>(env.random())));
   folder->marks_ = std::make_unique<MarksFile>(TRY(MarksFile::open(files, join_path(folder->path_, "marks"))));
   folder->start_.clean = clean.has_value();
   folder->start_.marks = clean ? clean->marks : folder->marks_->marks();
@@ -87,7 +85,22 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path,
   return folder;
 }
 
-Status DataFolder::load_identity(BrokerId node) {
+Result<FolderIdentity> DataFolder::make(Env& env, std::string path, BrokerId node, const ClusterId& cluster) {
+  TRY(make_durable_folder(env.files(), path));
+  DataFolder folder(env, std::move(path));
+  TRY(folder.lock());
+  TRY(folder.load_identity(node, cluster));
+  return folder.identity_;
+}
+
+Status DataFolder::lock() {
+  Result<std::unique_ptr<FileLock>> lock = env_.files().lock(join_path(path_, "lock"));
+  if (!lock.ok()) return lock.status().with_context("data folder " + path_);
+  lock_ = std::move(*lock);
+  return {};
+}
+
+Status DataFolder::load_identity(BrokerId node, const ClusterId& cluster_if_new) {
   std::string file = join_path(path_, "meta");
   Result<Bytes> content = read_checkpoint(env_.files(), file, kMetaVersion);
   if (content.ok()) {
@@ -116,7 +129,7 @@ Status DataFolder::load_identity(BrokerId node) {
     }
   }
   is_new_ = true;
-  identity_.cluster = random_id<ClusterId>(env_.random());
+  identity_.cluster = cluster_if_new;
   identity_.directory = random_id<DirectoryId>(env_.random());
   identity_.node = node;
   identity_.boot_id = read_boot_id(env_.files());

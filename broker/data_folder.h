@@ -33,6 +33,9 @@ class DataFolder {
   // is another node's, kCorruption if `meta` is damaged. Takes the clean marker (it is gone when this returns) and the
   // marks.
   static Result<std::unique_ptr<DataFolder>> open(Env& env, std::string path, BrokerId node);
+  // Blocking. For whoever makes the folders of a whole cluster before its first start: the folder with the identity of
+  // this node in this cluster; what is there already stays as it is. Errors as open(). Returns who the folder is.
+  static Result<FolderIdentity> make(Env& env, std::string path, BrokerId node, const ClusterId& cluster);
 
   const std::string& path() const { return path_; }
   std::string metadata_path() const { return join_path(path_, "metadata"); }
@@ -49,7 +52,8 @@ class DataFolder {
 
  private:
   DataFolder(Env& env, std::string path) : env_(env), path_(std::move(path)) {}
-  Status load_identity(BrokerId node);
+  Status lock();
+  Status load_identity(BrokerId node, const ClusterId& cluster_if_new);
   Status write_identity();
 
   Env& env_;

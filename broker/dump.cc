@@ -32,6 +32,12 @@ class Row {
     json_.add(key, static_cast<int64_t>(value));
     return say(key, std::to_string(value));
   }
+  // Below 0 means that there is none.
+  Row& number_or_null(std::string_view key, int64_t value) {
+    if (value >= 0) return number(key, value);
+    json_.add_null(key);
+    return say(key, "null");
+  }
   Row& text(std::string_view key, const std::string& value) {
     json_.add(key, value);
     return say(key, value);
@@ -195,7 +201,7 @@ class Dumper {
 
   void print_mark(ByteReader& reader, Row row) {
     row.number("durable_end", reader.read<int64_t>()).number("high_watermark", reader.read<int64_t>());
-    row.number("log_start", reader.read<int64_t>()).number("segment", reader.read<int64_t>());
+    row.number("log_start", reader.read<int64_t>()).number_or_null("segment", reader.read<int64_t>());
     print(row.number("position", reader.read<uint64_t>()));
   }
 

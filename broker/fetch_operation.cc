@@ -51,10 +51,7 @@ class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
     if (involved_.empty()) return finish_on_shard(0);
     auto gather = std::make_shared<Gather>(involved_.size(), [self = shared_from_this()] { self->evaluate(); });
     for (size_t shard : involved_) {
-      broker_.shard(shard).post([self = shared_from_this(), gather, shard] {
-        self->read(shard);
-        gather->arrived();
-      });
+      broker_.shard(shard).post([self = shared_from_this(), gather, shard] { self->read(shard, gather); });
     }
   }
 
@@ -75,29 +72,58 @@ class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
     std::vector<size_t> positions;  // index of each read in the request
     WatchId watch = 0;              // on the shard's thread
   };
+  struct ColdSlice {
+    size_t read;  // of Part::reads
+    LogSlice slice;
+  };
 
-  // On the shard's thread.
-  void read(size_t shard_index) {
+  // On the shard's thread. What is in memory is read here and now; what is not, after helper threads have loaded it, so
+  // that one reader of old records holds up nobody else.
+  void read(size_t shard_index, const std::shared_ptr<Gather>& gather) {
     BrokerShard& shard = broker_.shard(shard_index);
     Part& part = by_shard_[shard_index];
     auto budget = static_cast<uint32_t>(std::max<size_t>(request_.bytes_max / involved_.size(), 1));
     std::vector<ReadPart> found = shard.replicas.read(part.reads, budget, request_.isolation);
+    auto cold = std::make_shared<std::vector<ColdSlice>>();
     for (size_t i = 0; i < found.size(); ++i) {
-      api::FetchedPartition& out = result_[part.positions[i]];
-      fill(out, found[i]);
+      fill(result_[part.positions[i]], found[i]);
       if (found[i].error || found[i].slice.empty()) continue;
-      Result<BatchRun> run = read_slice(found[i].slice);
-      if (run.ok()) {
-        out.batches = std::move(run->bytes);
-        out.views = std::move(run->batches);
-        out.next_offset = out.views.empty() ? out.asked_offset : run->next_offset;
-        continue;
+      Result<std::optional<BatchRun>> run = read_slice_cached(found[i].slice);
+      if (run.ok() && !*run) {
+        cold->push_back({i, std::move(found[i].slice)});
+      } else {
+        take(shard_index, i, found[i].slice, run.ok() ? Result<BatchRun>(std::move(**run)) : run.status());
       }
-      // Damage is remembered by the partition, which then knows what to tell: where it ends and what is readable again.
-      shard.replicas.report_damage(part.reads[i].partition, found[i].slice, run.status());
-      std::vector<ReadPart> again = shard.replicas.read({part.reads[i]}, budget, request_.isolation);
-      out.error = again[0].error ? again[0].error : Error(ErrorCode::kDataDamaged, std::string(run.status().message()));
     }
+    if (cold->empty()) return gather->arrived();
+    shard.load_began();
+    auto loaded = std::make_shared<Gather>(cold->size(), [self = shared_from_this(), shard_index, cold, gather] {
+      for (const ColdSlice& each : *cold) self->take(shard_index, each.read, each.slice, read_slice(each.slice));
+      BrokerShard& there = self->broker_.shard(shard_index);
+      gather->arrived();
+      there.load_ended();
+    });
+    for (const ColdSlice& each : *cold) {
+      const FileSlice& range = each.slice.slice;
+      range.file->load(range.position, range.length, [loaded] { loaded->arrived(); });
+    }
+  }
+
+  // What a slice of this fetch turned out to hold.
+  void take(size_t shard_index, size_t read, const LogSlice& slice, Result<BatchRun> run) {
+    const Part& part = by_shard_[shard_index];
+    api::FetchedPartition& out = result_[part.positions[read]];
+    if (run.ok()) {
+      out.batches = std::move(run->bytes);
+      out.views = std::move(run->batches);
+      out.next_offset = out.views.empty() ? out.asked_offset : run->next_offset;
+      return;
+    }
+    // Damage is remembered by the partition, which then knows what to tell: where it ends and what is readable again.
+    ReplicaManager& replicas = broker_.shard(shard_index).replicas;
+    replicas.report_damage(part.reads[read].partition, slice, run.status());
+    std::vector<ReadPart> again = replicas.read({part.reads[read]}, slice.slice.length, request_.isolation);
+    out.error = again[0].error ? again[0].error : Error(ErrorCode::kDataDamaged, std::string(run.status().message()));
   }
 
   static void fill(api::FetchedPartition& out, const ReadPart& found) {

@@ -1,5 +1,5 @@
-// Node: one broker with everything it needs to run as a process: shards, broker, gRPC edge. What `serve` and `up` have
-// in common.
+// Node: one broker with everything it needs to run as a process: shards, connections to its peers, broker, gRPC edge.
+// What `serve` and `up` have in common.
 #pragma once
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "broker/broker.h"
 #include "broker/grpc/grpc_server.h"
 #include "broker/runtime/shard_pool.h"
+#include "broker/runtime/tcp_transport.h"
 
 namespace trilog {
 
@@ -41,9 +42,11 @@ class Node {
  private:
   explicit Node(Options options);
   Status run();
+  Status open_transport();
 
   const Options options_;
   std::unique_ptr<ShardPool> shards_;
+  std::unique_ptr<TcpTransport> transport_;  // null: a cluster of one opens no peer port
   std::unique_ptr<Broker> broker_;
   std::unique_ptr<GrpcServer> server_;
   bool started_ = false;
@@ -53,7 +56,8 @@ class Node {
 
 // Blocks SIGINT and SIGTERM for this thread and all that it starts, and ignores SIGPIPE. Before Node::start().
 void block_end_signals();
-// Waits for one of them and returns it. A second one, while the node stops, ends the process at once.
+// Waits for one of them and returns it, and meanwhile, whenever it is quiet, gives back the memory of program pages
+// that are no longer used. A second one, while the node stops, ends the process at once.
 int wait_for_end_signal();
 void let_second_signal_end_us();
 

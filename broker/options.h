@@ -13,8 +13,10 @@
 #include "broker/controller/controller.h"
 #include "broker/group/group_coordinator.h"
 #include "broker/replica/replica_manager.h"
+#include "storage/base/ids.h"
 #include "storage/base/status.h"
 #include "storage/base/units.h"
+#include "storage/record/record_batch.h"
 
 namespace trilog {
 
@@ -24,7 +26,8 @@ struct BrokerOptions {
   std::string data_dir;
   std::string listen = "localhost:9092";  // host:port; "localhost" is 127.0.0.1 and ::1; port 0: the system picks
   std::string advertise;                  // empty: as listened
-  std::vector<std::string> peers;         // "id@host:port"; empty: a cluster of one
+  std::vector<std::string> peers;         // the quorum, "id@host:port" each, this node too; empty: a cluster of one
+  std::string peer_listen;                // host:port where peers connect; empty: the own entry of `peers`
   bool auto_create_topics = false;
   int32_t default_partitions = 1;
   std::string rack;
@@ -37,7 +40,9 @@ struct BrokerOptions {
   uint32_t record_bytes_limit = 16u << 20;  // upper bound of max.message.bytes
   uint32_t response_bytes_max = 3'670'016;  // 3.5 MiB, unless one record alone is larger or the client asked for more
   uint32_t records_per_request_max = 100'000;
-  uint32_t headers_per_record_max = 1'000;
+  uint32_t headers_per_record_max = kRecordHeadersMax;  // not more: what is stored must be readable
+  uint32_t headers_per_request_max = 1'000'000;         // a header of no bytes takes forty to hold
+  uint32_t control_bytes_max = 4u << 20;  // of one request other than produce: read, it takes many times its bytes
   uint32_t positions_per_request_max = 10'000;
   uint32_t connections_max = 10'000;
   uint32_t streams_max = 10'000;
@@ -70,6 +75,14 @@ Status read_config(BrokerOptions& options, std::string_view file_name, std::stri
 // TRILOG_NODE_ID=… for every option; `environment` as in environ. Unknown TRILOG_ names are ignored (TRILOG_SERVER is
 // one).
 Status read_environment(BrokerOptions& options, const std::map<std::string, std::string>& environment);
+// One voter of the quorum.
+struct QuorumPeer {
+  BrokerId id;
+  std::string address;  // host:port where its peers reach it
+};
+// What `peers` says, by id. kInvalidArgument names what is wrong: an entry that does not parse, an id or an address
+// that is there twice, a number of voters other than 1, 3 or 5, this node missing. Empty for a cluster of one.
+Result<std::vector<QuorumPeer>> quorum_peers(const BrokerOptions& options);
 // Checks the whole: ranges, addresses, peers, and that a non-loopback address has its consent (interface: Loopback
 // needs nothing more).
 Status check_options(const BrokerOptions& options);

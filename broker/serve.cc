@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
@@ -17,6 +18,8 @@ namespace {
 Result<BrokerOptions> read_options(const cli::ServeOptions& options) {
   BrokerOptions broker;
   if (!options.config.empty()) {
+    if (std::filesystem::is_directory(options.config))
+      return Status(Errc::kInvalidArgument, "the configuration file " + options.config + " is a folder");
     std::ifstream file(options.config, std::ios::binary);
     std::ostringstream text;
     if (file) text << file.rdbuf();
@@ -47,8 +50,20 @@ int run_serve(const cli::ServeOptions& options) {
     log.warning("insecure: anyone who reaches ", broker->listen, " can read and write everything");
   }
   Result<std::unique_ptr<Node>> node = Node::start({.broker = *broker, .listen = {}, .log = log});
+  // What is not found here is a file or folder of the system, not something of Trilog's.
+  if (!node.ok() && node.status().code() == Errc::kNotFound)
+    return output.fail(kExitRefused, "STORAGE_ERROR", node.status().message());
   if (!node.ok()) return output.fail(node.status());
   log.info("node ", broker->node_id, " serves on ", (*node)->client_address(), ", data ", broker->data_dir);
+  if (options.json) {
+    output.line(cli::JsonObject()
+                    .add("event", "ready")
+                    .add("node_id", broker->node_id)
+                    .add("address", (*node)->client_address())
+                    .add("addresses", (*node)->addresses())
+                    .add("pid", ::getpid())
+                    .text());
+  }
   int signal = wait_for_end_signal();
   let_second_signal_end_us();
   log.info("signal ", signal, ": draining");

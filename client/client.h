@@ -120,6 +120,7 @@ struct Position {
   std::string topic;
   int32_t partition = 0;
   std::optional<int64_t> offset;
+  std::optional<int64_t> timestamp_ms = {};  // at subscribe, without an offset: the first record at or after it
 };
 struct ListedOffset {
   std::string topic;
@@ -236,7 +237,8 @@ class Producer {
  public:
   using Callback = std::function<void(const Delivery&)>;
   Producer(Client& client, ProducerOptions options);
-  ~Producer();  // abandons what was not flushed; their callbacks run with an error
+  // Abandons what was not flushed; their callbacks run with INTERRUPTED: NOT_WRITTEN what was never sent, else unknown.
+  ~Producer();
   // `done` runs once, on a thread of the producer, or inside this call for a record that cannot be sent or that creates
   // its topic. Blocks while the buffer is full.
   void send(const std::string& topic, Record record, Callback done);
@@ -264,19 +266,22 @@ struct ConsumedRecord {
 struct ConsumerOptions {
   std::string group;                        // empty: nothing is ever committed
   OffsetSpec from = OffsetSpec::kEarliest;  // where there is no committed offset and no position
+  int64_t from_timestamp_ms = 0;            // with kTimestamp: the first record at or after it
   uint64_t credit_bytes = 8 << 20;          // so much may be on its way to us
   int64_t reconnect_timeout_ms = 30'000;    // gives up after so long without a connection
 };
 
-// Reads topics by a push stream: with a group from its committed offsets, else from positions. Reconnects where it was.
+// Reads topics by a push stream: with a group from its committed offsets, else from positions. A lost connection is
+// made again, and reading goes on behind the last record that poll() gave.
 class Consumer {
  public:
   Consumer(Client& client, ConsumerOptions options);
   ~Consumer();
-  // `positions` overrides where partitions start; partitions not named are not read if `only_positions`.
+  // `positions` overrides where partitions start; partitions not named are not read if `only_positions`. What the
+  // broker refuses (an unknown topic, a group in use) shows in the first poll().
   Outcome<Done> subscribe(std::vector<std::string> topics, std::vector<Position> positions = {},
                           bool only_positions = false);
-  // The next event; nothing if none came within `timeout_ms`.
+  // The next event; kIdle if none came within `timeout_ms` (without a connection up to 0.5 s later).
   struct Event {
     enum class Kind { kRecords, kCaughtUp, kPartitionError, kIdle };
     Kind kind = Kind::kIdle;
@@ -288,18 +293,19 @@ class Consumer {
     std::vector<Position> caught_up;  // kCaughtUp: at the end of these
     std::optional<Error> error;       // kPartitionError: of one partition, the stream lives on
   };
+  // Gives back the credit of the last kRecords event.
   Outcome<Event> poll(int64_t timeout_ms);
-  // Gives back the credit of the last kRecords event; poll() does it for the one before.
+  // To an offset, or without one to the first record. No record from the old position follows.
   void seek(const Position& position);
   void pause(const std::vector<Position>& partitions, bool paused);
-  // Blocking, through the stream while it lives, so that the group's claim covers it.
+  // Blocking, through the stream while it lives, so that the group's claim covers it. The entries carry their errors.
   Outcome<std::vector<Commit>> commit(const std::vector<Commit>& offsets);
   // Handler style: calls `handler` for every record, commits after success about every `commit_interval_ms` and at the
-  // end; ends when the handler returns false (that record is not committed), on stop(), or with `stop_at_end` at the
-  // end.
+  // end; ends when the handler returns false (that record is not committed), on stop(), or with `stop_at_end` when all
+  // that was there at the beginning was handled.
   Outcome<Done> run(const std::vector<std::string>& topics, const std::function<bool(const ConsumedRecord&)>& handler,
                     bool stop_at_end = false, int64_t commit_interval_ms = 1'000);
-  // From any thread, also a signal's watcher: poll() and run() end soon.
+  // From any thread, also a signal's watcher: poll() and run() end soon, now and later.
   void stop();
   void close();  // ends the stream, releasing the group
 

@@ -56,6 +56,23 @@ Error no_server(const std::string& address, const std::string& why) {
           true, Error::Outcome::kNotWritten};
 }
 
+namespace {
+
+// Why a channel does not connect, where more can be said than that nobody is there.
+std::string why_not_connected(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;  // does not wait: it fails with what the last try to connect met
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  v1::DescribeClusterResponse response;
+  grpc::Status status = v1::Admin::NewStub(channel)->DescribeCluster(&context, {}, &response);
+  const std::string& text = status.error_message();
+  bool hung_up = text.find("Socket closed") != std::string::npos || text.find("reset by peer") != std::string::npos;
+  return hung_up
+             ? "something listens there and hangs up at once, as a broker does that has too many clients; its log says"
+             : "";
+}
+
+}  // namespace
+
 Client::Impl::Impl(ClientOptions client_options)
     : options_(std::move(client_options)), channels_(options_.servers.size()) {}
 
@@ -69,6 +86,11 @@ std::shared_ptr<grpc::Channel> Client::Impl::make_channel(const std::string& ser
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // we know better what is safe to repeat
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  // A server that vanished without a word, or stopped reading, is noticed; with these gRPC also sets TCP_USER_TIMEOUT,
+  // without which a write into a full socket could wait for ever, even when cancelled.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
   // A channel of one's own, so that one client's broken connection is not another's.
@@ -85,6 +107,7 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
   }
   size_t count = options_.servers.size();
   SteadyTime gives_up = SteadyClock::now() + std::chrono::milliseconds(kImpatienceMs);
+  std::shared_ptr<grpc::Channel> last;
   for (size_t attempt = 0; patient || attempt < 3 * count || SteadyClock::now() < gives_up; ++attempt) {
     size_t index = (first + attempt) % count;
     std::shared_ptr<grpc::Channel> channel;
@@ -110,11 +133,13 @@ Outcome<std::shared_ptr<grpc::Channel>> Client::Impl::connect(SteadyTime deadlin
     {
       std::lock_guard lock(mutex_);
       if (channels_[index] == channel) channels_[index] = nullptr;  // a fresh one does not wait out a back-off
+      if (current_ == index) current_ = (index + 1) % count;        // a later call begins with another server
     }
+    last = std::move(channel);
     if (SteadyClock::now() >= deadline) break;
     if (attempt + 1 >= count) std::this_thread::sleep_for(std::chrono::milliseconds(patient ? 50 : 20));
   }
-  return no_server(server_text(), "");
+  return no_server(server_text(), last ? why_not_connected(last) : "");
 }
 
 void Client::Impl::forget(const std::shared_ptr<grpc::Channel>& channel) {

@@ -7,10 +7,12 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "client/client.h"
 #include "client/connection.h"
+#include "client/consume_positions.h"
 
 namespace trilog::client {
 namespace {
@@ -21,11 +23,35 @@ v1::ListOffsetsRequest::Spec wire_spec(OffsetSpec spec) {
   return spec == OffsetSpec::kLatest ? v1::ListOffsetsRequest::LATEST : v1::ListOffsetsRequest::EARLIEST;
 }
 
+void add_position(v1::Position& to, const Position& position) {
+  to.set_topic(position.topic);
+  to.set_partition(position.partition);
+  if (position.offset) to.set_offset(*position.offset);
+  if (!position.offset && position.timestamp_ms) to.set_timestamp_ms(*position.timestamp_ms);
+}
+
+// One try to connect again may take so long; poll() may overrun its time by it.
+constexpr int64_t kConnectMs = 500;
+constexpr int64_t kPauseMs = 50;
+// The end of another stream of the group may still be on its way to the broker when this one begins.
+constexpr int64_t kGroupReleaseMs = 1'000;
+
+// Handler style: what run() keeps while it runs.
+struct Handled {
+  std::map<PartitionKey, Commit> uncommitted;
+  std::map<PartitionKey, int64_t> ends;  // what is still to be reached, with stop_at_end
+
+  void reached(const std::string& topic, int32_t partition, int64_t offset) {
+    auto end = ends.find({topic, partition});
+    if (end != ends.end() && offset >= end->second) ends.erase(end);
+  }
+};
+
 }  // namespace
 
 struct Consumer::Impl {
-  Impl(Client::Impl& client_impl, ConsumerOptions consumer_options)
-      : client(client_impl), options(std::move(consumer_options)) {}
+  Impl(Client& owner, ConsumerOptions consumer_options)
+      : client(owner), connections(owner.impl()), options(std::move(consumer_options)) {}
   ~Impl() { close(); }
 
   struct Stream {
@@ -41,44 +67,79 @@ struct Consumer::Impl {
     bool answered = false;                                         // guarded by mutex: the broker accepted the start
   };
 
-  Outcome<Done> open();
-  void read_loop(const std::shared_ptr<Stream>& stream);
+  Outcome<Done> add_times();
+  Outcome<Done> open(SteadyTime deadline, bool patient);
+  void read_loop(const std::shared_ptr<Stream>& own);
   void close();
   bool write(const v1::ConsumeRequest& request);
-  Event take(v1::ConsumeResponse response);
-  Outcome<Done> reopen(const Error& why);
+  std::optional<Event> take(v1::ConsumeResponse response);
+  static ConsumedRecord view(const v1::FetchedPartition& from, const v1::Record& record);
+  std::optional<Error> lose(bool may_be_written);
+  Outcome<bool> reopen(SteadyTime until);
+  Outcome<Done> commit_handled(Consumer& consumer, Handled& handled);
 
-  Client::Impl& client;
+  Client& client;
+  Client::Impl& connections;
   const ConsumerOptions options;
+  bool subscribed = false;
   std::vector<std::string> topics;
-  std::map<PartitionKey, Position> positions;  // where each partition goes on: given by the caller, then as read
+  ConsumePositions positions;
+  std::set<PartitionKey> paused;
+  std::set<PartitionKey> skipped;  // paused, and something of theirs was on its way: to be asked for again
   bool only_positions = false;
   v1::ConsumeResponse current;  // the views of the last event point into it
   uint64_t used = 0;            // credit of the last event, to be given back
   uint64_t next_commit = 1;
-  std::shared_ptr<Stream> stream;
+  std::shared_ptr<Stream> stream;        // none while there is no connection
+  bool was_answered = false;             // by any stream of this subscription
+  std::optional<SteadyTime> lost_since;  // no broker accepted us since then
+  SteadyTime not_before;                 // of the next try
+  Error lost_why;
   std::mutex mutex;
   std::condition_variable changed;
   std::atomic<bool> stopped{false};
 };
 
 Consumer::Consumer(Client& client, ConsumerOptions options)
-    : impl_(std::make_unique<Impl>(client.impl(), std::move(options))) {}
+    : impl_(std::make_unique<Impl>(client, std::move(options))) {}
 Consumer::~Consumer() = default;
 
 Outcome<Done> Consumer::subscribe(std::vector<std::string> topics, std::vector<Position> positions,
                                   bool only_positions) {
-  impl_->close();
-  impl_->topics = std::move(topics);
-  impl_->positions.clear();
-  for (Position& position : positions) impl_->positions[{position.topic, position.partition}] = position;
-  impl_->only_positions = only_positions;
-  return impl_->open();
+  Impl& impl = *impl_;
+  impl.close();
+  impl.topics = std::move(topics);
+  impl.positions.clear();
+  impl.paused.clear();
+  impl.skipped.clear();
+  impl.only_positions = only_positions;
+  impl.was_answered = false;
+  impl.lost_since.reset();
+  if (impl.options.from == OffsetSpec::kTimestamp && !only_positions) {
+    Outcome<Done> added = impl.add_times();
+    if (!added.ok()) return added;
+  }
+  for (const Position& position : positions) impl.positions.set(position);
+  Outcome<Done> opened =
+      impl.open(SteadyClock::now() + std::chrono::milliseconds(impl.client.options().timeout_ms), false);
+  impl.subscribed = opened.ok();
+  return opened;
 }
 
-Outcome<Done> Consumer::Impl::open() {
-  SteadyTime deadline = SteadyClock::now() + std::chrono::milliseconds(client.options().timeout_ms);
-  Outcome<std::shared_ptr<grpc::Channel>> channel = client.connect(deadline, false);
+// A time belongs to a position, so the partitions must be named.
+Outcome<Done> Consumer::Impl::add_times() {
+  for (const std::string& topic : topics) {
+    Outcome<TopicInfo> info = Admin(client).describe_topic(topic);
+    if (!info.ok()) return info.error();
+    for (const PartitionInfo& partition : info->partitions) {
+      positions.set({topic, partition.partition, {}, options.from_timestamp_ms});
+    }
+  }
+  return Done{};
+}
+
+Outcome<Done> Consumer::Impl::open(SteadyTime deadline, bool patient) {
+  Outcome<std::shared_ptr<grpc::Channel>> channel = connections.connect(deadline, patient);
   if (!channel.ok()) return channel.error();
   auto opened = std::make_shared<Stream>();
   opened->channel = channel.value();
@@ -91,17 +152,20 @@ Outcome<Done> Consumer::Impl::open() {
   if (!only_positions) {
     for (const std::string& topic : topics) start->add_topics(topic);
   }
-  for (const auto& [key, position] : positions) {
-    v1::Position* to = start->add_positions();
-    to->set_topic(position.topic);
-    to->set_partition(position.partition);
-    if (position.offset) to->set_offset(*position.offset);
-  }
+  positions.reconnected();
+  for (const Position& position : positions.all()) add_position(*start->add_positions(), position);
   start->set_group(options.group);
   start->set_credit_bytes(options.credit_bytes);
   start->set_from(wire_spec(options.from));
   used = 0;
   opened->calls->Write(request);  // a failure shows in the reader
+  if (!paused.empty()) {
+    request.Clear();
+    request.mutable_pause()->set_paused(true);
+    for (const auto& [topic, partition] : paused)
+      add_position(*request.mutable_pause()->add_partitions(), {topic, partition, {}});
+    opened->calls->Write(request);
+  }
   stream = opened;
   opened->reader = std::thread([this, opened] { read_loop(opened); });
   return Done{};
@@ -136,31 +200,58 @@ void Consumer::Impl::close() {
   stream.reset();
 }
 
-// Goes on where it was: with the positions read so far, and the group's commits for partitions not read yet.
-Outcome<Done> Consumer::Impl::reopen(const Error& why) {
-  SteadyTime give_up = SteadyClock::now() + std::chrono::milliseconds(options.reconnect_timeout_ms);
-  client.forget(stream->channel);
+// The stream ended. Nothing if reading may go on over another one, else why not.
+std::optional<Error> Consumer::Impl::lose(bool may_be_written) {
+  Error error = decode_error(stream->status, may_be_written);
+  bool from_broker = !stream->status.error_details().empty();
+  SteadyTime now = SteadyClock::now();
+  was_answered = was_answered || stream->answered;
+  if (stream->answered || !lost_since) lost_since = now;
+  not_before = stream->answered ? now : now + std::chrono::milliseconds(kPauseMs);
+  lost_why = error;
+  if (!from_broker) connections.forget(stream->channel);
   close();
-  while (!stopped && SteadyClock::now() < give_up) {
-    Outcome<Done> opened = open();
-    if (opened.ok()) return opened;
-    if (opened.error().code != "NO_SERVER") return opened;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  return why;
+  // Our own stream before this one, or another consumer's that was closed just now, may still hold the group.
+  bool released_soon =
+      error.code == "GROUP_IN_USE" && (was_answered || now < *lost_since + std::chrono::milliseconds(kGroupReleaseMs));
+  if (!from_broker || error.retriable || released_soon) return std::nullopt;
+  return error;
 }
 
-Consumer::Event Consumer::Impl::take(v1::ConsumeResponse response) {
+// Goes on where it was. False if there is no stream by `until`, or on stop(); an error when it gives up.
+Outcome<bool> Consumer::Impl::reopen(SteadyTime until) {
+  while (!stream && !stopped) {
+    SteadyTime now = SteadyClock::now();
+    if (now >= *lost_since + std::chrono::milliseconds(options.reconnect_timeout_ms)) return lost_why;
+    if (now < not_before) {
+      if (now >= until) return false;
+      std::unique_lock lock(mutex);
+      changed.wait_until(lock, std::min(until, not_before), [&] { return stopped.load(); });
+      continue;
+    }
+    Outcome<Done> opened = open(now + std::chrono::milliseconds(kConnectMs), true);
+    if (opened.ok()) return true;
+    if (opened.error().code != "NO_SERVER") return opened.error();
+    not_before = SteadyClock::now() + std::chrono::milliseconds(kPauseMs);
+  }
+  return stream != nullptr;
+}
+
+// Nothing if all of it is from before a seek.
+std::optional<Consumer::Event> Consumer::Impl::take(v1::ConsumeResponse response) {
   current = std::move(response);
-  used = current.credit_used();
+  used += current.credit_used();
   Event event;
   if (current.event_case() == v1::ConsumeResponse::kCaughtUp) {
     event.kind = Event::Kind::kCaughtUp;
     for (const v1::Position& from : current.caught_up().partitions()) {
+      // The end of a paused partition was reached over records that were left out.
+      if (paused.contains({from.topic(), from.partition()}) || !positions.take_end(from)) continue;
       Position position{from.topic(), from.partition(), {}};
       if (from.has_offset()) position.offset = from.offset();
       event.caught_up.push_back(std::move(position));
     }
+    if (event.caught_up.empty()) return std::nullopt;
     return event;
   }
   if (current.event_case() == v1::ConsumeResponse::kError) {
@@ -170,43 +261,56 @@ Consumer::Event Consumer::Impl::take(v1::ConsumeResponse response) {
     event.error = decode_error(current.error().error());
     return event;
   }
-  event.kind = Event::Kind::kRecords;
   const v1::FetchedPartition& from = current.records();
+  if (PartitionKey key(from.topic(), from.partition()); paused.contains(key)) {
+    positions.skip(from);
+    skipped.insert(key);
+    return std::nullopt;
+  }
+  std::optional<int> first = positions.take(from);
+  if (!first) return std::nullopt;
+  event.kind = Event::Kind::kRecords;
   event.topic = from.topic();
   event.partition = from.partition();
   event.next_offset = from.next_offset();
   event.high_watermark = from.high_watermark();
-  event.records.reserve(static_cast<size_t>(from.records_size()));
-  for (const v1::Record& record : from.records()) {
-    ConsumedRecord out;
-    out.topic = from.topic();
-    out.partition = from.partition();
-    out.offset = record.offset();
-    out.timestamp_ms = record.has_timestamp_ms() ? record.timestamp_ms() : -1;
-    out.leader_epoch = from.leader_epoch();
-    if (record.has_key()) out.key = record.key();
-    if (record.has_value()) out.value = record.value();
-    for (const v1::Header& header : record.headers()) {
-      out.headers.emplace_back(header.key(),
-                               header.has_value() ? std::optional<std::string_view>(header.value()) : std::nullopt);
-    }
-    event.records.push_back(std::move(out));
-  }
-  positions[{from.topic(), from.partition()}] = Position{from.topic(), from.partition(), from.next_offset()};
+  event.records.reserve(static_cast<size_t>(from.records_size() - *first));
+  for (int i = *first; i < from.records_size(); ++i) event.records.push_back(view(from, from.records(i)));
   return event;
+}
+
+ConsumedRecord Consumer::Impl::view(const v1::FetchedPartition& from, const v1::Record& record) {
+  ConsumedRecord out;
+  out.topic = from.topic();
+  out.partition = from.partition();
+  out.offset = record.offset();
+  out.timestamp_ms = record.has_timestamp_ms() ? record.timestamp_ms() : -1;
+  out.leader_epoch = from.leader_epoch();
+  if (record.has_key()) out.key = record.key();
+  if (record.has_value()) out.value = record.value();
+  for (const v1::Header& header : record.headers()) {
+    out.headers.emplace_back(header.key(),
+                             header.has_value() ? std::optional<std::string_view>(header.value()) : std::nullopt);
+  }
+  return out;
 }
 
 Outcome<Consumer::Event> Consumer::poll(int64_t timeout_ms) {
   Impl& impl = *impl_;
-  if (!impl.stream) return Error{"INVALID_REQUEST", "subscribe before poll"};
-  if (impl.used > 0) {
-    v1::ConsumeRequest request;
-    request.set_credit_bytes(impl.used);
-    impl.used = 0;
-    impl.write(request);
-  }
+  if (!impl.subscribed) return Error{"INVALID_REQUEST", "subscribe before poll"};
   SteadyTime until = SteadyClock::now() + std::chrono::milliseconds(timeout_ms);
   for (;;) {
+    if (impl.stopped) return Event{};
+    if (!impl.stream) {
+      Outcome<bool> opened = impl.reopen(until);
+      if (!opened.ok()) return opened.error();
+      if (!opened.value()) return Event{};
+    }
+    if (impl.used > 0) {
+      v1::ConsumeRequest request;
+      request.set_credit_bytes(std::exchange(impl.used, 0));
+      impl.write(request);
+    }
     std::unique_lock lock(impl.mutex);
     impl.changed.wait_until(lock, until,
                             [&] { return !impl.stream->events.empty() || impl.stream->ended || impl.stopped; });
@@ -214,49 +318,35 @@ Outcome<Consumer::Event> Consumer::poll(int64_t timeout_ms) {
       v1::ConsumeResponse response = std::move(impl.stream->events.front());
       impl.stream->events.pop_front();
       lock.unlock();
-      return impl.take(std::move(response));
+      std::optional<Event> event = impl.take(std::move(response));
+      if (event) return std::move(*event);
+      continue;
     }
     if (impl.stopped || !impl.stream->ended) return Event{};
-    grpc::Status status = impl.stream->status;
     lock.unlock();
-    Error error = decode_error(status, false);
-    bool from_broker = !status.error_details().empty();
-    // A node that stops, or a broken connection: the records are still there, so go on where we were.
-    if (from_broker && !error.retriable) return error;
-    Outcome<Done> reopened = impl.reopen(error);
-    if (!reopened.ok()) return reopened.error();
-    if (SteadyClock::now() >= until) return Event{};
+    if (std::optional<Error> error = impl.lose(false)) return *error;
   }
 }
 
 void Consumer::seek(const Position& position) {
-  impl_->positions[{position.topic, position.partition}] = position;
+  impl_->positions.seek({position.topic, position.partition, position.offset});
   v1::ConsumeRequest request;
-  request.mutable_seek()->set_topic(position.topic);
-  request.mutable_seek()->set_partition(position.partition);
-  if (position.offset) request.mutable_seek()->set_offset(*position.offset);
-  {
-    // What was read ahead of the seek is not shown any more.
-    std::lock_guard lock(impl_->mutex);
-    if (!impl_->stream) return;
-    auto stale = [&](const v1::ConsumeResponse& event) {
-      bool is = event.event_case() == v1::ConsumeResponse::kRecords && event.records().topic() == position.topic &&
-                event.records().partition() == position.partition;
-      if (is) impl_->used += event.credit_used();
-      return is;
-    };
-    std::erase_if(impl_->stream->events, stale);
-  }
-  impl_->write(request);
+  add_position(*request.mutable_seek(), {position.topic, position.partition, position.offset});
+  impl_->write(request);  // without a stream, the next one begins there
 }
 
 void Consumer::pause(const std::vector<Position>& partitions, bool paused) {
   v1::ConsumeRequest request;
   request.mutable_pause()->set_paused(paused);
   for (const Position& position : partitions) {
-    v1::Position* to = request.mutable_pause()->add_partitions();
-    to->set_topic(position.topic);
-    to->set_partition(position.partition);
+    add_position(*request.mutable_pause()->add_partitions(), {position.topic, position.partition, {}});
+    PartitionKey key(position.topic, position.partition);
+    if (paused) {
+      impl_->paused.insert(key);
+    } else {
+      impl_->paused.erase(key);
+      if (impl_->skipped.erase(key) > 0) seek(impl_->positions.position(key.first, key.second));
+    }
   }
   impl_->write(request);
 }
@@ -264,7 +354,7 @@ void Consumer::pause(const std::vector<Position>& partitions, bool paused) {
 Outcome<std::vector<Commit>> Consumer::commit(const std::vector<Commit>& offsets) {
   Impl& impl = *impl_;
   if (impl.options.group.empty()) return Error{"INVALID_REQUEST", "a consumer without a group cannot commit"};
-  if (!impl.stream) return Error{"INVALID_REQUEST", "subscribe before commit"};
+  if (!impl.subscribed) return Error{"INVALID_REQUEST", "subscribe before commit"};
   v1::ConsumeRequest request;
   uint64_t id = impl.next_commit++;
   request.mutable_commit()->set_request_id(id);
@@ -277,11 +367,20 @@ Outcome<std::vector<Commit>> Consumer::commit(const std::vector<Commit>& offsets
     to->set_metadata(commit.metadata);
   }
   SteadyTime until = SteadyClock::now() + std::chrono::milliseconds(impl.client.options().timeout_ms);
+  bool sent = false;
   for (;;) {
-    bool written = impl.write(request);
+    // The same offsets again do no harm, so after a lost connection they are committed over the next.
+    if (!impl.stream) {
+      Outcome<bool> opened = impl.reopen(until);
+      if (!opened.ok() && !sent) return opened.error();
+      if (!opened.ok() || !opened.value()) break;
+    }
+    sent = true;
+    impl.write(request);
     std::unique_lock lock(impl.mutex);
-    auto settled = [&] { return impl.stream->committed.contains(id) || impl.stream->ended; };
-    if (written) impl.changed.wait_until(lock, until, settled);
+    bool settled =
+        impl.changed.wait_until(lock, until, [&] { return impl.stream->committed.contains(id) || impl.stream->ended; });
+    if (!settled) break;
     if (impl.stream->committed.contains(id)) {
       v1::ConsumeResponse::Committed committed = std::move(impl.stream->committed[id]);
       impl.stream->committed.erase(id);
@@ -293,58 +392,75 @@ Outcome<std::vector<Commit>> Consumer::commit(const std::vector<Commit>& offsets
       }
       return results;
     }
-    if (SteadyClock::now() >= until) {
-      return Error{"OUTCOME_UNKNOWN", "no answer to the commit in time", true, Error::Outcome::kUnknown};
-    }
-    if (!impl.stream->ended) continue;
-    grpc::Status status = impl.stream->status;
     lock.unlock();
-    Error error = decode_error(status, true);
-    if (!status.error_details().empty() && !error.retriable) return error;
-    // The same offsets again do no harm.
-    Outcome<Done> reopened = impl.reopen(error);
-    if (!reopened.ok()) return reopened.error();
+    if (std::optional<Error> error = impl.lose(true)) return *error;
   }
+  if (sent) return Error{"OUTCOME_UNKNOWN", "no answer to the commit in time", true, Error::Outcome::kUnknown};
+  return Error{"NO_SERVER", "no connection to commit over: " + impl.lost_why.message, true};
+}
+
+Outcome<Done> Consumer::Impl::commit_handled(Consumer& consumer, Handled& handled) {
+  if (handled.uncommitted.empty() || options.group.empty()) return Done{};
+  std::vector<Commit> offsets;
+  for (auto& [key, commit] : handled.uncommitted) offsets.push_back(std::move(commit));
+  handled.uncommitted.clear();
+  Outcome<std::vector<Commit>> committed = consumer.commit(offsets);
+  if (!committed.ok()) return committed.error();
+  for (const Commit& each : committed.value()) {
+    if (each.error) return *each.error;
+  }
+  return Done{};
 }
 
 Outcome<Done> Consumer::run(const std::vector<std::string>& topics,
                             const std::function<bool(const ConsumedRecord&)>& handler, bool stop_at_end,
                             int64_t commit_interval_ms) {
+  Handled handled;
+  for (const std::string& topic : topics) {
+    if (!stop_at_end) break;
+    Outcome<std::vector<ListedOffset>> ends = Admin(impl_->client).list_offsets(topic, OffsetSpec::kLatest);
+    if (!ends.ok()) return ends.error();
+    for (const ListedOffset& end : ends.value()) {
+      if (end.error) return *end.error;
+      handled.ends[{topic, end.partition}] = end.offset;
+    }
+  }
   Outcome<Done> subscribed = subscribe(topics);
   if (!subscribed.ok()) return subscribed;
-  std::map<PartitionKey, Commit> handled;
-  auto commit_handled = [&]() -> Outcome<Done> {
-    if (handled.empty() || impl_->options.group.empty()) return Done{};
-    std::vector<Commit> offsets;
-    for (auto& [key, commit] : handled) offsets.push_back(std::move(commit));
-    handled.clear();
-    Outcome<std::vector<Commit>> committed = commit(offsets);
-    if (!committed.ok()) return committed.error();
-    for (const Commit& each : committed.value()) {
-      if (each.error) return *each.error;
-    }
-    return Done{};
-  };
-  SteadyTime last_commit = SteadyClock::now();
+  std::optional<Error> failed;
+  const auto interval = std::chrono::milliseconds(commit_interval_ms);
+  SteadyTime next_commit = SteadyClock::now() + interval;
   bool more = true;
-  while (more && !impl_->stopped) {
+  while (more && !failed && !impl_->stopped) {
     Outcome<Event> event = poll(commit_interval_ms);
-    if (!event.ok()) return event.error();
-    if (event->kind == Event::Kind::kPartitionError) return *event->error;
+    if (!event.ok()) failed = event.error();
+    if (!event.ok()) break;
+    if (event->kind == Event::Kind::kPartitionError) failed = event->error;
     for (const ConsumedRecord& record : event->records) {
-      more = handler(record);
+      more = !impl_->stopped && handler(record);
       if (!more) break;
-      handled[{std::string(record.topic), record.partition}] =
+      handled.uncommitted[{std::string(record.topic), record.partition}] =
           Commit{std::string(record.topic), record.partition, record.offset + 1, record.leader_epoch};
+      if (SteadyClock::now() < next_commit) continue;
+      Outcome<Done> committed = impl_->commit_handled(*this, handled);
+      if (!committed.ok()) failed = committed.error();
+      if (failed) break;
+      next_commit = SteadyClock::now() + interval;
     }
-    if (event->kind == Event::Kind::kCaughtUp && stop_at_end) more = false;
-    if (more && SteadyClock::now() - last_commit < std::chrono::milliseconds(commit_interval_ms)) continue;
-    Outcome<Done> committed = commit_handled();
-    if (!committed.ok()) return committed;
-    last_commit = SteadyClock::now();
+    if (more && !failed && event->kind == Event::Kind::kRecords)
+      handled.reached(event->topic, event->partition, event->next_offset);
+    for (const Position& end : event->caught_up) handled.reached(end.topic, end.partition, end.offset.value_or(0));
+    if (stop_at_end && handled.ends.empty()) more = false;
+    if (!failed && more && SteadyClock::now() >= next_commit) {
+      Outcome<Done> committed = impl_->commit_handled(*this, handled);
+      if (!committed.ok()) failed = committed.error();
+      next_commit = SteadyClock::now() + interval;
+    }
   }
-  Outcome<Done> committed = commit_handled();
+  // What was handled is committed also when reading failed, as far as that is possible.
+  Outcome<Done> committed = impl_->commit_handled(*this, handled);
   close();
+  if (failed) return *failed;
   return committed;
 }
 
@@ -354,6 +470,9 @@ void Consumer::stop() {
   impl_->changed.notify_all();
 }
 
-void Consumer::close() { impl_->close(); }
+void Consumer::close() {
+  impl_->close();
+  impl_->subscribed = false;
+}
 
 }  // namespace trilog::client

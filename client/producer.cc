@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <random>
 
 #include "client/client.h"
 #include "client/connection.h"
@@ -31,6 +32,7 @@ void Producer::flush() { impl_->flush(); }
 Producer::Impl::Impl(Client::Impl& client, ProducerOptions options) : client_(client), options_(options) {
   if (options_.acks != Acks::kAll) options_.idempotent = false;
   sender_ = std::thread([this] { send_loop(); });
+  watcher_ = std::thread([this] { watch_loop(); });
 }
 
 Producer::Impl::~Impl() {
@@ -38,17 +40,23 @@ Producer::Impl::~Impl() {
     std::lock_guard lock(mutex_);
     closing_ = true;
     if (stream_) stream_->context.TryCancel();
+    if (asking_id_ != nullptr) asking_id_->TryCancel();
     changed_.notify_all();
+    watch_.notify_all();
   }
   sender_.join();
-  Error abandoned{"INTERRUPTED", "the producer was closed before the record was acknowledged", false,
-                  Error::Outcome::kUnknown};
+  watcher_.join();
+  Error never_sent{"INTERRUPTED", "the producer was closed before the record was sent"};
+  Error unknown{"INTERRUPTED", "the producer was closed before the record was acknowledged", false,
+                Error::Outcome::kUnknown};
   for (auto& [name, topic] : topics_) {
     for (Partition& partition : topic.partitions) {
-      for (auto* queue : {&partition.in_flight, &partition.queued}) {
-        for (auto& batch : *queue) batch->deliver(name, {}, &abandoned);
+      for (auto* queue : {&partition.retry, &partition.in_flight, &partition.queued}) {
+        for (auto& batch : *queue)
+          batch->deliver(name, {.partition = partition.index},
+                         batch->maybe_written || queue == &partition.in_flight ? &unknown : &never_sent);
       }
-      if (partition.open) partition.open->deliver(name, {}, &abandoned);
+      if (partition.open) partition.open->deliver(name, {.partition = partition.index}, &never_sent);
     }
   }
 }
@@ -69,6 +77,7 @@ void Producer::Impl::send(const std::string& name, Record record, Callback done)
   if (record.partition && (*record.partition < 0 || *record.partition >= count)) {
     refused = Error{"UNKNOWN_PARTITION", "no partition " + std::to_string(*record.partition) + " in topic " + name +
                                              ", which has " + std::to_string(count)};
+    refused->details["partition"] = std::to_string(*record.partition);
   } else if (bytes > topic.message_bytes_max) {
     refused = Error{"RECORD_TOO_LARGE", "the record has " + std::to_string(bytes) + " bytes; topic " + name +
                                             " takes at most " + std::to_string(topic.message_bytes_max) +
@@ -78,18 +87,20 @@ void Producer::Impl::send(const std::string& name, Record record, Callback done)
 
   std::unique_lock lock(mutex_);
   space_.wait(lock, [&] { return buffered_ == 0 || buffered_ + bytes <= options_.buffer_bytes; });
-  Partition& partition = choose_partition(topic, record);
   size_t limit = std::min(options_.batch_bytes, topic.message_bytes_max);
-  if (partition.open && !partition.open->fits(record, limit)) close_open(partition);
+  Partition* chosen = &choose_partition(topic, record);
+  while (chosen->open && !chosen->open->fits(record, limit)) {
+    close_open(topic, *chosen);
+    chosen = &choose_partition(topic, record);
+  }
+  Partition& partition = *chosen;
   if (!partition.open) partition.open = std::make_unique<ProduceBatch>(steady_ms());
   size_t before = partition.open->memory();
   partition.open->add(record, record.timestamp_ms.value_or(wall_ms()), std::move(done));
   buffered_ += partition.open->memory() - before;
   ++unfinished_;
-  if (partition.open->size() >= limit) {
-    close_open(partition);
-    topic.keyless = (topic.keyless + 1) % count;  // records without key move on batch by batch
-  }
+  if (!std::exchange(watching_, true)) watch_.notify_one();
+  if (partition.open->size() >= limit) close_open(topic, partition);
   changed_.notify_one();
 }
 
@@ -101,7 +112,10 @@ Producer::Impl::Partition& Producer::Impl::choose_partition(Topic& topic, const 
   return topic.partitions[static_cast<size_t>(index)];
 }
 
-void Producer::Impl::close_open(Partition& partition) {
+void Producer::Impl::close_open(Topic& topic, Partition& partition) {
+  // Records without key move on batch by batch.
+  if (topic.keyless == partition.index)
+    topic.keyless = (topic.keyless + 1) % static_cast<int32_t>(topic.partitions.size());
   partition.open->close();
   partition.queued.push_back(std::move(partition.open));
 }
@@ -118,6 +132,8 @@ Outcome<Producer::Impl::Topic*> Producer::Impl::find_topic(const std::string& na
   if (!topic.partitions.empty()) return &topic;
   topic.partitions.resize(std::max<size_t>(info->partitions.size(), 1));
   for (size_t i = 0; i < topic.partitions.size(); ++i) topic.partitions[i].index = static_cast<int32_t>(i);
+  // Short-lived producers must not all begin at the same partition.
+  topic.keyless = static_cast<int32_t>(std::random_device()() % topic.partitions.size());
   auto it = info->configs.find("max.message.bytes");
   if (it != info->configs.end())
     topic.message_bytes_max = static_cast<size_t>(std::strtoull(it->second.value.c_str(), nullptr, 10));

@@ -1,4 +1,5 @@
-// Inside of Producer. Private to the client library: producer.cc fills batches, producer_sender.cc sends them.
+// Inside of Producer. Private to the client library: producer.cc fills batches, producer_sender.cc sends them,
+// producer_answers.cc takes the answers.
 #pragma once
 
 #include <condition_variable>
@@ -44,7 +45,7 @@ struct Producer::Impl {
   struct Topic {
     std::vector<Partition> partitions;
     size_t message_bytes_max = 1 << 20;
-    int32_t keyless = 0;
+    int32_t keyless = 0;  // where records without key go now
   };
   struct Sent {
     std::string topic;
@@ -71,7 +72,7 @@ struct Producer::Impl {
   Outcome<Topic*> find_topic(const std::string& name);
   Outcome<TopicInfo> describe(const std::string& name);
   Partition& choose_partition(Topic& topic, const Record& record);
-  void close_open(Partition& partition);
+  void close_open(Topic& topic, Partition& partition);
   void create_with_first_record(const std::string& name, Record record, Callback done);
   void fill_record(v1::Record& to, const Record& record) const;
   v1::ProduceRequest::Acks wire_acks() const;
@@ -79,11 +80,15 @@ struct Producer::Impl {
   // producer_sender.cc
   void send_loop();
   bool collect(std::unique_lock<std::mutex>& lock, std::vector<Finished>& finished, int64_t& next_wake_ms);
-  bool prepare_partition(const std::string& name, Partition& partition, std::vector<Finished>& finished, int64_t now,
-                         int64_t& next_wake_ms);
+  bool prepare_partition(const std::string& name, Topic& topic, Partition& partition, std::vector<Finished>& finished,
+                         int64_t now, int64_t& next_wake_ms);
   bool send_one(std::unique_lock<std::mutex>& lock, const std::string& name, Partition& partition);
   bool ensure_stream(std::unique_lock<std::mutex>& lock);
-  bool ensure_producer_id(std::unique_lock<std::mutex>& lock);
+  bool ensure_producer_id(std::unique_lock<std::mutex>& lock, const ProduceBatch& batch);
+  bool begin_new_sequences();
+  void watch_loop();
+  void cancel_overdue();
+  void expire(const std::string& name, Topic& topic, Partition& partition, std::vector<Finished>& finished);
   void read_loop(std::shared_ptr<Stream> stream);
   void on_answer(Stream& stream, const v1::ProduceResponse& response, std::vector<Finished>& finished);
   void on_failure(const std::string& name, Partition& partition, BatchPtr batch, Error error,
@@ -99,16 +104,20 @@ struct Producer::Impl {
   std::mutex mutex_;
   std::condition_variable changed_;  // there may be something to send
   std::condition_variable space_;    // buffer space, or everything finished
+  std::condition_variable watch_;    // something was handed over, or the end
   std::map<std::string, Topic> topics_;
   size_t buffered_ = 0;
   size_t unfinished_ = 0;  // records whose callbacks did not run yet
   int flushing_ = 0;
   bool closing_ = false;
+  bool watching_ = false;  // the watcher looks at the clock; else it waits for something to watch
   std::optional<ProducerId> producer_id_;
   ProducerEpoch producer_epoch_{0};
   bool renew_producer_ = false;  // after an unknown outcome: sequences begin anew under another id
   std::shared_ptr<Stream> stream_;
+  grpc::ClientContext* asking_id_ = nullptr;  // of the call for a producer id that is under way
   std::thread sender_;
+  std::thread watcher_;
 };
 
 }  // namespace trilog::client

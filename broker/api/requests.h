@@ -247,6 +247,39 @@ struct TrimTopicRequest {
   std::vector<Position> before;  // offset absent: the high watermark
   bool validate_only = false;
 };
+// Another member of the ISR is to lead a partition.
+struct MoveLeaderRequest {
+  std::string topic;
+  PartitionId partition{0};
+  BrokerId to = kNoBroker;
+  bool validate_only = false;
+};
+struct MoveLeaderResult {
+  BrokerId leader = kNoBroker;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  bool changed = false;
+};
+// A leader for a partition that has none, at the price of the records that it lacks.
+struct ElectLeaderRequest {
+  std::string topic;
+  PartitionId partition{0};
+  std::optional<BrokerId> leader;  // absent: of the replicas that answer the one whose log reaches furthest
+  bool validate_only = false;      // only tells who it would be, and how far each replica reaches
+};
+struct ReplicaReach {
+  BrokerId broker = kNoBroker;
+  LeaderEpoch last_epoch = kNoLeaderEpoch;
+  Offset log_end{0};
+};
+struct ElectLeaderResult {
+  BrokerId leader = kNoBroker;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  std::vector<ReplicaReach> heard;  // replicas that answered
+};
+struct DrainResult {
+  int32_t moved = 0;
+  int32_t left = 0;  // nobody else is in sync
+};
 struct NodeState {
   BrokerId id = kNoBroker;
   std::string address;

@@ -111,7 +111,7 @@ void OffsetsPartition::run_tasks() {
     if (status.ok()) continue;
     view_failed(status);
     // Again when the view is rebuilt, and then for the last time.
-    tasks_.push_back([task = std::move(task), first = true](const Error* error) mutable {
+    tasks_.push_back([task = std::move(task)](const Error* error) mutable {
       if (error != nullptr) return task(error);
       Status again = task(nullptr);
       if (again.ok()) return again;

@@ -66,6 +66,14 @@ Outbox::Item failed_event(const v1::Position* position, const api::Error& error,
   return item_of(response);
 }
 
+Outbox::Item failed_event(const ConsumePartition& partition, const api::Error& error, BrokerId node) {
+  v1::Position position;
+  position.set_topic(partition.topic);
+  position.set_partition(partition.partition.value());
+  if (partition.next) position.set_offset(partition.next->value());
+  return failed_event(&position, error, node);
+}
+
 Outbox::Item heartbeat_event(ConsumePartitions& partitions, BrokerId node) {
   Bytes body;
   for (size_t i = 0; i < partitions.size(); ++i) {

@@ -21,6 +21,8 @@ Outbox::Item committed_event(uint64_t request_id, const std::vector<api::Committ
 Outbox::Item refused_commit_event(const v1::ConsumeRequest::Commit& commit, const api::Error& error, BrokerId node);
 // `position` may be null: then the error is about a message of the client.
 Outbox::Item failed_event(const v1::Position* position, const api::Error& error, BrokerId node);
+// About a partition as a whole, with where it stands.
+Outbox::Item failed_event(const ConsumePartition& partition, const api::Error& error, BrokerId node);
 Outbox::Item heartbeat_event(ConsumePartitions& partitions, BrokerId node);
 // Those of `indexes` that are at their end; some may have been sought elsewhere since.
 grpc::ByteBuffer caught_up_message(ConsumePartitions& partitions, const std::vector<size_t>& indexes);

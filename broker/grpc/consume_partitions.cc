@@ -20,6 +20,16 @@ std::optional<size_t> ConsumePartitions::find(const std::string& topic, Partitio
   return entry->second;
 }
 
+void ConsumePartitions::follow(const std::vector<std::string>& topics, const ImagePtr& image) {
+  if (image == followed_) return;
+  followed_ = image;
+  for (const std::string& name : topics) {
+    const TopicImage* topic = image ? image->find_topic(name) : nullptr;
+    if (topic == nullptr) continue;
+    for (size_t i = 0; i < topic->partitions.size(); ++i) add(name, PartitionId(static_cast<int32_t>(i)));
+  }
+}
+
 ConsumePartitions::Round ConsumePartitions::next_round() {
   Round round;
   if (partitions_.empty()) return round;

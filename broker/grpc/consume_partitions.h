@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "broker/api/requests.h"
+#include "broker/broker.h"
 
 namespace trilog::grpc_edge {
 
@@ -33,6 +34,8 @@ class ConsumePartitions {
   std::optional<size_t> find(const std::string& topic, PartitionId partition) const;
   ConsumePartition& at(size_t index) { return partitions_[index]; }
   size_t size() const { return partitions_.size(); }
+  // Adds the partitions that `topics` have got by now.
+  void follow(const std::vector<std::string>& topics, const ImagePtr& image);
 
   // The next fetch over all active partitions, beginning with another one each time, so that a busy partition does not
   // starve the rest. `indexes` and `versions` say what each position stands for.
@@ -55,6 +58,7 @@ class ConsumePartitions {
   std::vector<ConsumePartition> partitions_;
   std::map<std::pair<std::string, PartitionId>, size_t> index_;
   size_t turn_ = 0;
+  ImagePtr followed_;
 };
 
 }  // namespace trilog::grpc_edge

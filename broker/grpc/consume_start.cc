@@ -47,9 +47,10 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
     if (!by_time.queries.empty()) lookups.push_back(std::move(by_time));
     pending_ = lookups.size() + (start.group().empty() ? 0 : 1);
     for (api::ListOffsetsRequest& lookup : lookups) {
+      bool by_name = !lookup.topic.empty();
       broker_.list_offsets(std::move(lookup),
-                           [self = shared_from_this()](api::Answer<std::vector<api::ListedOffset>> answer) {
-                             self->on_offsets(std::move(answer));
+                           [self = shared_from_this(), by_name](api::Answer<std::vector<api::ListedOffset>> answer) {
+                             self->on_offsets(std::move(answer), by_name);
                            });
     }
     if (start.group().empty()) return;
@@ -60,7 +61,8 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
   }
 
  private:
-  void on_offsets(api::Answer<std::vector<api::ListedOffset>> answer) {
+  // What a position says about a partition goes before what holds for its whole topic, in whatever order they arrive.
+  void on_offsets(api::Answer<std::vector<api::ListedOffset>> answer, bool by_name) {
     std::unique_lock lock(mutex_);
     if (!answer.ok()) {
       fail(answer.error());
@@ -69,7 +71,12 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
         if (offset.error) {
           fail(*offset.error);
         } else {
-          found_.emplace(Place(offset.topic, offset.partition), offset.offset);
+          Place place(offset.topic, offset.partition);
+          if (by_name) {
+            found_.emplace(place, offset.offset);
+          } else {
+            found_[place] = offset.offset;
+          }
         }
       }
     }

@@ -2,6 +2,8 @@
 // and what to commit.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,6 +20,10 @@ struct ConsumeBeginning {
   PartitionId partition{0};
   Offset offset{0};
 };
+
+// Credit of a stream: as much as a client names, within what can be added up.
+inline constexpr int64_t kCreditMax = INT64_MAX / 4;
+inline int64_t clamp_credit(uint64_t credit) { return static_cast<int64_t>(std::min<uint64_t>(credit, kCreditMax)); }
 
 // What can be refused without asking anybody.
 std::optional<api::Error> check_consume_start(const v1::ConsumeRequest::Start& start, size_t positions_max);

@@ -18,21 +18,21 @@ namespace {
 
 constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kHeartbeatMs = 10'000;
-constexpr int64_t kRetryMs = 200;               // after a failure that passes by itself
-constexpr uint32_t kFetchBytes = 1u << 20;      // of one read
-constexpr int64_t kMessageBytes = 1 << 20;      // of one answer, unless a single record is larger
-constexpr uint64_t kQueuedBytesMax = 1u << 20;  // waiting for the client; then nothing more is read
-constexpr size_t kQueuedItemsMax = 1'000;       // then the client's own messages are not read either
-constexpr size_t kCommitsMax = 100;             // outstanding; then likewise
+constexpr int64_t kRetryMs = 200;    // after a failure that passes by itself
+constexpr int64_t kStallMs = 5'000;  // without taking anything, while others wait for memory
+// Of one read, of one answer unless a single record is larger, and waiting for the client; then nothing more is read.
+// Many streams whose clients do not read get less and less of what is left.
+constexpr uint64_t kQueuedBytesMax = 1u << 20;
+constexpr uint64_t kQueuedBytesMin = 16u << 10;
+constexpr size_t kQueuedItemsMax = 1'000;  // then the client's own messages are not read either
+constexpr size_t kCommitsMax = 100;        // outstanding; then likewise
 
-constexpr int64_t kCreditMax = INT64_MAX / 4;  // more is the same
-int64_t clamp_credit(uint64_t credit) { return static_cast<int64_t>(std::min<uint64_t>(credit, kCreditMax)); }
 api::Error invalid(std::string text) { return {api::ErrorCode::kInvalidRequest, std::move(text)}; }
 
 class ConsumeStream final : public StreamBase<ConsumeStream> {
  public:
   ConsumeStream(Edge& edge, RpcCall& call) : StreamBase(edge, call, "Consume"), id_(edge.next_stream_id()) {}
-  ~ConsumeStream() override { edge().answer_budget().give_back(outbox_.bytes()); }
+  ~ConsumeStream() override { edge().answer_budget().give_back(outbox_.bytes() + reserved_); }
 
   void begin() {
     std::lock_guard lock(mutex());
@@ -65,6 +65,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Under the mutex, as all below unless they say otherwise.
   void read_on() {
     if (reading_ || half_closed_ || finished() || edge().draining()) return;
+    if (started_ && !running_) return;  // what the next message names is not known yet
     if (outbox_.size() >= kQueuedItemsMax || commits_ >= kCommitsMax) return;
     reading_ = true;
     call().start_read(message_);
@@ -92,8 +93,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Returns how many bytes of queued records it took back.
   uint64_t take(const grpc::ByteBuffer& bytes) {
     v1::ConsumeRequest request;
-    if (!parse_message(bytes, request)) {
-      finish_with(malformed_request("ConsumeRequest"));
+    if (auto error = parse_message(bytes, edge().options(), request)) {
+      finish_with(*error);
       return 0;
     }
     if (!started_ && !request.has_start()) {
@@ -122,7 +123,6 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     group_ = message.group();
     if (message.credit_bytes() != 0) credit_ = clamp_credit(message.credit_bytes());
     topics_.assign(message.topics().begin(), message.topics().end());
-    image_ = edge().broker().image();
     if (group_.empty()) return resolve(message);
     api::ClaimGroupRequest claim{
         .group = group_, .topics = topics_, .stream = id_, .holder = edge().client_of(context())};
@@ -153,6 +153,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     running_ = true;
     arm_heartbeat();
     fetch_on();
+    read_on();
   }
 
   void add_credit(uint64_t credit) {
@@ -219,6 +220,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       } else if (!answer->empty()) {
         sought.next = answer->front().offset;
       }
+      self->cancel_fetch();  // one without this partition may have begun to wait
       self->fetch_on();
       self->write_on();
     });
@@ -244,7 +246,6 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     }
     return index;
   }
-
   void fail_message(const v1::Position* position, const api::Error& error) {
     outbox_.push(failed_event(position, error, edge().self()));
   }
@@ -254,23 +255,30 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   // Starts the next read if there is room, credit, and something to read.
   void fetch_on() {
     if (!running_ || fetching_ || waiting_ || finished() || edge().draining()) return;
+    queue_max_ = std::clamp(edge().answer_budget().share(), kQueuedBytesMin, kQueuedBytesMax);
     if (!has_room()) return;
-    follow_topics();
+    partitions_.follow(topics_, edge().broker().image());
     round_ = partitions_.next_round();
     if (round_.positions.empty()) return;
     if (edge().answer_budget().full() && wait_for_memory()) return;
     api::FetchRequest request;
     request.positions = std::move(round_.positions);
-    request.bytes_max = kFetchBytes;
+    request.bytes_max = static_cast<uint32_t>(queue_max_);
     // As long as a partition may have more, none is waited for.
-    if (round_.all_caught_up) request.deadline_ns = edge().now_ns() + kHeartbeatMs * kNsPerMs;
+    // What is read counts from now on; else all streams would begin at once and take many times what there is.
+    if (round_.all_caught_up) {
+      request.deadline_ns = edge().now_ns() + kHeartbeatMs * kNsPerMs;
+    } else {
+      reserved_ = queue_max_;
+      edge().answer_budget().take(reserved_);
+    }
     fetching_ = true;
     fetch_id_ = edge().broker().fetch(
         std::move(request),
         [self = shared_from_this()](api::Answer<api::FetchResult> answer) { self->on_fetched(std::move(answer)); });
   }
 
-  bool has_room() const { return outbox_.bytes() < kQueuedBytesMax && (!credit_ || *credit_ > 0); }
+  bool has_room() const { return outbox_.bytes() < queue_max_ && (!credit_ || *credit_ > 0); }
 
   bool wait_for_memory() {
     waiting_ = edge().answer_budget().wait_for_room([weak = weak_from_this()] {
@@ -287,22 +295,18 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     if (fetching_) edge().broker().cancel_fetch(fetch_id_);
   }
 
-  // Partitions that a topic got since.
-  void follow_topics() {
-    ImagePtr image = edge().broker().image();
-    if (image == image_) return;
-    image_ = image;
-    for (const std::string& name : topics_) {
-      const TopicImage* topic = image ? image->find_topic(name) : nullptr;
-      if (topic == nullptr) continue;
-      for (size_t i = 0; i < topic->partitions.size(); ++i) partitions_.add(name, PartitionId(static_cast<int32_t>(i)));
+  void on_fetched(api::Answer<api::FetchResult> answer) {
+    uint64_t freed = 0;
+    {
+      std::lock_guard lock(mutex());
+      fetching_ = false;
+      freed = std::exchange(reserved_, 0);
+      if (!finished()) take_fetched(std::move(answer));
     }
+    edge().answer_budget().give_back(freed);
   }
 
-  void on_fetched(api::Answer<api::FetchResult> answer) {
-    std::lock_guard lock(mutex());
-    fetching_ = false;
-    if (finished()) return;
+  void take_fetched(api::Answer<api::FetchResult> answer) {
     if (!answer.ok()) {
       on_fetch_error(answer.error());
     } else if (!edge().draining()) {
@@ -350,8 +354,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     bool progress = false;
     Offset end = part.next_offset;
     bool any = !part.views.empty();
-    while (any && part.asked_offset < end && outbox_.bytes() < kQueuedBytesMax) {
-      EncodedRecords records = encode_records(part, {.bytes = kMessageBytes, .credit = credit_, .one_at_least = true});
+    while (any && part.asked_offset < end && outbox_.bytes() < queue_max_) {
+      EncodedRecords records = encode_records(part, {static_cast<int64_t>(queue_max_), credit_, true});
       if (records.error) return fail_partition(index, *records.error);
       bool moved = records.next_offset > part.asked_offset;
       part.asked_offset = records.next_offset;
@@ -382,20 +386,13 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   void push_caught_up() {
     if (newly_caught_up_.empty()) return;
     for (size_t index : newly_caught_up_) partitions_.at(index).caught_up = true;
-    Outbox::Item item;
-    item.caught_up = std::exchange(newly_caught_up_, {});
-    outbox_.push(std::move(item));
+    outbox_.push({.message = {}, .records_of = {}, .caught_up = std::exchange(newly_caught_up_, {})});
   }
 
   // The partition rests; true, because that is news.
   bool fail_partition(size_t index, const api::Error& error) {
-    ConsumePartition& partition = partitions_.at(index);
-    partition.failed = true;
-    v1::Position position;
-    position.set_topic(partition.topic);
-    position.set_partition(partition.partition.value());
-    if (partition.next) position.set_offset(partition.next->value());
-    fail_message(&position, error);
+    partitions_.at(index).failed = true;
+    outbox_.push(failed_event(partitions_.at(index), error, edge().self()));
     return true;
   }
 
@@ -412,6 +409,9 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     std::lock_guard lock(mutex());
     if (finished()) return;
     arm_heartbeat();
+    // Memory that a client does not take is memory that others lack. It can come back and go on where it was.
+    bool stalled = writing_ && edge().now_ns() - write_began_ns_ >= kStallMs * kNsPerMs;
+    if (stalled && edge().answer_budget().waited_for()) return cancel_stalled(kStallMs);
     // A client that does not read needs no further sign of life.
     if (!outbox_.empty() || beating_ || edge().draining()) return;
     api::ListOffsetsRequest request = partitions_.end_queries();
@@ -441,6 +441,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
       return;
     }
     writing_ = true;
+    write_began_ns_ = edge().now_ns();
     outbox_.set_writing(true);
     Outbox::Item& item = outbox_.front();
     if (!item.caught_up.empty()) item.message = caught_up_message(partitions_, item.caught_up);
@@ -484,12 +485,14 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   Broker::FetchId fetch_id_ = 0;
   std::string group_;
   std::vector<std::string> topics_;
-  ImagePtr image_;
   std::optional<int64_t> credit_;
   size_t commits_ = 0;
   ConsumePartitions partitions_;
   ConsumePartitions::Round round_;  // of the fetch under way
   std::vector<size_t> newly_caught_up_;
+  uint64_t queue_max_ = kQueuedBytesMax;  // kQueuedBytesMin or more
+  uint64_t reserved_ = 0;                 // for the fetch under way
+  int64_t write_began_ns_ = 0;
   Outbox outbox_;
 };
 

@@ -152,7 +152,9 @@ std::optional<api::Error> Edge::refusal() const {
 
 std::string Edge::client_of(const grpc::ServerContext& context) const {
   std::string name = client_text(context, "trilog-client");
-  return (name == "-" ? "a client" : name) + " at " + printable(context.peer(), 100);
+  // What comes through the Unix socket has no address of its own.
+  std::string peer = context.peer();
+  return (name == "-" ? "a client" : name) + " at " + (peer == "unix:" ? "the Unix socket" : printable(peer, 100));
 }
 
 void Edge::report(const grpc::ServerContextBase& context, std::string_view method, int64_t started_ns,

@@ -33,9 +33,16 @@ class MemoryBudget {
   bool full() const { return used_.load(std::memory_order_relaxed) >= bytes_max_; }
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
   uint64_t bytes_max() const { return bytes_max_; }
+  // What one of many streams may hold now: an eighth of what is free. However many hold that and do not let go,
+  // something is left for those who come after them.
+  uint64_t share() const {
+    uint64_t used = used_.load(std::memory_order_relaxed);
+    return used < bytes_max_ ? (bytes_max_ - used) / 8 : 0;
+  }
   // False if there is room now. Else `resume` runs once as soon as there is, inside the give_back() that made it: so
   // give_back() is never called under a lock that a resume takes. At most one per stream, bounded by streams_max.
   bool wait_for_room(std::function<void()> resume);
+  bool waited_for() const { return waited_for_.load(std::memory_order_relaxed); }
 
  private:
   const uint64_t bytes_max_;

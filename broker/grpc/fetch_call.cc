@@ -27,7 +27,7 @@ class FetchCall final : public UnaryCall {
  private:
   void run(const grpc::ByteBuffer& bytes) override {
     v1::FetchRequest message;
-    if (!parse_message(bytes, message)) return fail(malformed_request("FetchRequest"));
+    if (auto error = parse_message(bytes, edge().options(), message)) return fail(*error);
     auto request = request_of(message);
     if (!request.ok()) return fail(request.error());
     if (edge().answer_budget().full()) return fail(throttled(edge()));

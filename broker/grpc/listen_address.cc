@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +22,10 @@ namespace trilog::grpc_edge {
 namespace {
 
 constexpr int kPortTries = 64;  // until a port is free on all addresses
+// gRPC sets this on listeners of its own, to the time-out of keep-alive pings.
+constexpr unsigned kUnacknowledgedMsMax = 10'000;
+constexpr const char* kAllV4 = "0.0.0.0";
+constexpr const char* kAllV6 = "::";
 
 struct Wanted {
   std::string host;
@@ -53,7 +59,10 @@ Result<std::vector<ListenAddress>> look_up(const Wanted& wanted) {
   if (wanted.host == "localhost") {
     return std::vector<ListenAddress>{{"127.0.0.1", wanted.port, false}, {"::1", wanted.port, true}};
   }
-  if (wanted.host.empty()) return std::vector<ListenAddress>{{"0.0.0.0", wanted.port, false}};
+  ListenAddress all_v4{kAllV4, wanted.port, false};
+  ListenAddress all_v6{kAllV6, wanted.port, true};
+  if (wanted.host.empty() || wanted.host == kAllV4) return std::vector<ListenAddress>{all_v4, all_v6};
+  if (wanted.host == kAllV6) return std::vector<ListenAddress>{all_v6, all_v4};
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
@@ -72,8 +81,8 @@ Result<std::vector<ListenAddress>> look_up(const Wanted& wanted) {
   return addresses;
 }
 
-// Binds, looks, and lets go: 0 and the port, or why not.
-int try_bind(const ListenAddress& address, int& port) {
+// A socket that listens, or why not in errno. `address` gets the port that the system picked.
+OwnedFd try_listen(ListenAddress& address) {
   sockaddr_storage storage{};
   socklen_t size = 0;
   if (address.is_v6) {
@@ -89,19 +98,24 @@ int try_bind(const ListenAddress& address, int& port) {
     ::inet_pton(AF_INET, address.host.c_str(), &v4->sin_addr);
     size = sizeof *v4;
   }
-  int fd = ::socket(address.is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
+  OwnedFd fd(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return fd;
+  // A port of a broker that has just ended is free; one that another listens on is not (no SO_REUSEPORT).
   int on = 1;
-  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (address.is_v6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  int error = ::bind(fd, reinterpret_cast<sockaddr*>(&storage), size) == 0 && ::listen(fd, 1) == 0 ? 0 : errno;
-  if (error == 0) {
-    ::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &size);
-    port = ntohs(address.is_v6 ? reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port
-                               : reinterpret_cast<sockaddr_in*>(&storage)->sin_port);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address.is_v6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUnacknowledgedMsMax, sizeof kUnacknowledgedMsMax);
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), size) != 0 || ::listen(fd.get(), SOMAXCONN) != 0) {
+    int error = errno;
+    fd.reset();
+    errno = error;
+    return fd;
   }
-  ::close(fd);
-  return error;
+  ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&storage), &size);
+  address.port = ntohs(address.is_v6 ? reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port
+                                     : reinterpret_cast<sockaddr_in*>(&storage)->sin_port);
+  return fd;
 }
 
 Status cannot_bind(const ListenAddress& address, int error) {
@@ -113,27 +127,32 @@ Status cannot_bind(const ListenAddress& address, int error) {
   return {Errc::kAlreadyExists, message};
 }
 
+// A machine without IPv6 has no ::1 and no ::, one without IPv4 no 0.0.0.0: the other half of what was asked for will
+// do.
+bool is_dispensable(const ListenAddress& address, int error) {
+  bool is_missing = error == EADDRNOTAVAIL || error == EAFNOSUPPORT;
+  return is_missing && (address.host == "::1" || address.host == kAllV6 || address.host == kAllV4);
+}
+
 // One try: all addresses with the same port, if they want the system to pick one.
-Status claim(std::vector<ListenAddress>& addresses) {
+Result<std::vector<ListenSocket>> claim(const std::vector<ListenAddress>& addresses) {
+  std::vector<ListenSocket> sockets;
   int picked = 0;
-  for (auto address = addresses.begin(); address != addresses.end();) {
-    bool pick = address->port == 0;
-    if (pick) address->port = picked;
-    int port = 0;
-    int error = try_bind(*address, port);
-    // A machine without IPv6 has no ::1.
-    if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) {
-      if (address->host == "::1" && addresses.size() > 1) {
-        address = addresses.erase(address);
-        continue;
-      }
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    ListenAddress address = addresses[i];
+    bool pick = address.port == 0;
+    if (pick) address.port = picked;
+    OwnedFd fd = try_listen(address);
+    if (!fd) {
+      int error = errno;
+      bool is_last_hope = sockets.empty() && i + 1 == addresses.size();
+      if (is_dispensable(address, error) && !is_last_hope) continue;
+      return cannot_bind(address, error);
     }
-    if (error != 0) return cannot_bind(*address, error);
-    address->port = port;
-    if (pick) picked = port;
-    ++address;
+    if (pick) picked = address.port;
+    sockets.push_back({address, std::move(fd)});
   }
-  return {};
+  return sockets;
 }
 
 // The inode numbers of sockets that listen on `port`.
@@ -190,7 +209,7 @@ std::string holder_of_port(int port) {
   return holder;
 }
 
-Result<std::vector<ListenAddress>> resolve_listen(const std::vector<std::string>& listen) {
+Result<std::vector<ListenSocket>> listen_on(const std::vector<std::string>& listen) {
   std::vector<ListenAddress> wanted;
   bool picks = false;
   for (const std::string& text : listen) {
@@ -202,12 +221,30 @@ Result<std::vector<ListenAddress>> resolve_listen(const std::vector<std::string>
   if (wanted.empty()) return Status(Errc::kInvalidArgument, "no address to listen on");
   Status status;
   for (int i = 0; i < (picks ? kPortTries : 1); ++i) {
-    std::vector<ListenAddress> addresses = wanted;
-    status = claim(addresses);
-    if (status.ok()) return addresses;
+    Result<std::vector<ListenSocket>> sockets = claim(wanted);
+    if (sockets.ok()) return sockets;
+    status = sockets.status();
     if (status.code() != Errc::kAlreadyExists) break;
   }
   return status;
+}
+
+Result<OwnedFd> listen_on_unix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    return Status(Errc::kInvalidArgument, "cannot listen on " + path + ": the path is too long for a Unix socket");
+  }
+  path.copy(address.sun_path, path.size());
+  ::unlink(path.c_str());
+  OwnedFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(fd.get(), SOMAXCONN) != 0) {
+    int error = errno;
+    return Status(error == EACCES ? Errc::kPermission : Errc::kInvalidArgument,
+                  "cannot listen on " + path + ": " + std::strerror(error));
+  }
+  return fd;
 }
 
 }  // namespace trilog::grpc_edge

@@ -40,7 +40,8 @@ MaybeError parse_header(ByteView bytes, RecordHeader& header) {
   return reader.ok() ? std::nullopt : MaybeError(malformed());
 }
 
-MaybeError parse_record(ByteView bytes, const BrokerOptions& options, api::Record& record) {
+// `headers_left`: how many the request may still have.
+MaybeError parse_record(ByteView bytes, const BrokerOptions& options, uint32_t& headers_left, api::Record& record) {
   WireReader reader(bytes);
   while (auto tag = reader.next()) {
     WireType type = tag->number <= 3 ? WireType::kBytes : WireType::kVarint;
@@ -53,6 +54,11 @@ MaybeError parse_record(ByteView bytes, const BrokerOptions& options, api::Recor
         if (record.headers.size() == options.headers_per_record_max) {
           return invalid("a record has more than " + std::to_string(options.headers_per_record_max) + " headers")
               .with_detail("limit", std::to_string(options.headers_per_record_max));
+        }
+        if (headers_left-- == 0) {
+          return invalid("a request has more than " + std::to_string(options.headers_per_request_max) +
+                         " headers; send several")
+              .with_detail("limit", std::to_string(options.headers_per_request_max));
         }
         if (auto error = parse_header(reader.bytes(), record.headers.emplace_back())) return error;
         break;
@@ -110,7 +116,13 @@ WireType type_of_field(uint32_t number) {
   return number == 1 || number == 3 || number == 4 || number == 8 ? WireType::kBytes : WireType::kVarint;
 }
 
-MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOptions& options, bool& has_batch,
+// What has been seen of a request so far.
+struct Seen {
+  bool batch = false;
+  uint32_t headers_left = 0;
+};
+
+MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOptions& options, Seen& seen,
                        ReceivedProduce& received) {
   api::ProduceRequest& request = received.request;
   switch (number) {
@@ -119,7 +131,7 @@ MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOp
     case 3: {
       ByteView record = message.bytes();
       if (request.records.size() < options.records_per_request_max) {
-        return parse_record(record, options, request.records.emplace_back());
+        return parse_record(record, options, seen.headers_left, request.records.emplace_back());
       }
       return invalid("a request has more than " + std::to_string(options.records_per_request_max) +
                      " records; send several")
@@ -127,7 +139,7 @@ MaybeError parse_field(ReceivedMessage& message, uint32_t number, const BrokerOp
     }
     case 4:
       request.record_batch = message.copy_bytes();
-      has_batch = has_batch || !request.record_batch.empty();
+      seen.batch = seen.batch || !request.record_batch.empty();
       return std::nullopt;
     case 5: return set_acks(message.varint(), request);
     case 6: received.timeout_ms = static_cast<uint32_t>(message.varint()); return std::nullopt;
@@ -174,7 +186,7 @@ MaybeError parse_produce(const grpc::ByteBuffer& buffer, const BrokerOptions& op
                 .with_detail("limit", std::to_string(options.request_bytes_max))
                 .with_detail("value", std::to_string(received.bytes));
   }
-  bool has_batch = false;
+  Seen seen{.headers_left = options.headers_per_request_max};
   while (auto tag = message->next()) {
     MaybeError wrong;
     // After a first error only what the answer must name is read: which request, which partition.
@@ -185,14 +197,14 @@ MaybeError parse_produce(const grpc::ByteBuffer& buffer, const BrokerOptions& op
     } else if (tag->number > 9) {
       return error ? std::move(error) : unsupported_field("ProduceRequest", tag->number);
     } else {
-      wrong = parse_field(*message, tag->number, options, has_batch, received);
+      wrong = parse_field(*message, tag->number, options, seen, received);
     }
     if (!error) error = std::move(wrong);
   }
   if (error) return error;
   if (!message->ok()) return malformed();
   received.request.owner = std::move(message);
-  return check_whole(received, has_batch);
+  return check_whole(received, seen.batch);
 }
 
 const api::Error* whole_error(const api::ProduceResult& result) {

@@ -20,7 +20,7 @@ constexpr size_t kFailedLanesMax = 10'000;  // partitions that wait for a resume
 class ProduceStream final : public StreamBase<ProduceStream> {
  public:
   ProduceStream(Edge& edge, RpcCall& call) : StreamBase(edge, call, "ProduceStream") {}
-  ~ProduceStream() override { edge().request_budget().give_back(unacked_bytes_); }
+  ~ProduceStream() override { edge().request_budget().give_back(unacked_bytes_ + freed_bytes_); }
 
   void begin() {
     std::lock_guard lock(mutex());
@@ -38,7 +38,7 @@ class ProduceStream final : public StreamBase<ProduceStream> {
  private:
   struct Entry {
     uint64_t request_id = 0;
-    size_t bytes = 0;
+    uint64_t bytes = 0;  // what it holds in memory: of the request, then of the answer
     bool answered = false;
     grpc::ByteBuffer answer;
     // Until it begins.
@@ -63,13 +63,18 @@ class ProduceStream final : public StreamBase<ProduceStream> {
   }
 
   void on_read(bool ok) override {
-    if (!ok) {
+    if (ok) {
+      take_request();
+    } else {
       std::lock_guard lock(mutex());
       reading_ = false;
       half_closed_ = true;
       write_on();
-      return;
     }
+    give_back_freed();
+  }
+
+  void take_request() {
     ReceivedProduce received;
     std::optional<api::Error> error = parse_produce(message_, edge().options(), received);
     message_.Clear();
@@ -144,18 +149,47 @@ class ProduceStream final : public StreamBase<ProduceStream> {
         if (position.error) failure.partitions.push_back(position.partition.value());
       }
     }
-    std::lock_guard lock(mutex());
-    if (error != nullptr) {
-      answer_error(id, in_stream_terms(id, *error));
-    } else {
+    {
+      std::lock_guard lock(mutex());
       Entry& entry = entry_of(id);
-      entry.answer = buffer_of(encode_produce_result(entry.request_id, answer.value(), edge().self()));
-      entry.answered = true;
+      if (error != nullptr) {
+        answer_error(id, in_stream_terms(id, *error));
+      } else {
+        set_answer(entry, buffer_of(encode_produce_result(entry.request_id, answer.value(), edge().self())));
+      }
+      std::vector<uint64_t> startable;
+      lanes_.finish(id, failure, startable);
+      start_all(std::move(startable));
+      write_on();
+      read_on();
     }
-    std::vector<uint64_t> startable;
-    lanes_.finish(id, failure, startable);
-    start_all(std::move(startable));
-    write_on();
+    give_back_freed();
+  }
+
+  // From here on the entry holds its answer in memory, and no request any more: a client that does not take its answers
+  // must not hold up the requests of others.
+  void set_answer(Entry& entry, grpc::ByteBuffer answer) {
+    uint64_t bytes = answer.Length();
+    unacked_bytes_ = unacked_bytes_ - entry.bytes + bytes;
+    if (bytes > entry.bytes) {
+      edge().request_budget().take(bytes - entry.bytes);
+    } else {
+      freed_bytes_ += entry.bytes - bytes;
+    }
+    entry.bytes = bytes;
+    entry.answer = std::move(answer);
+    entry.answered = true;
+    entry.request = {};
+  }
+
+  // Not under the mutex: room in the budget resumes other streams, and this one.
+  void give_back_freed() {
+    uint64_t freed = 0;
+    {
+      std::lock_guard lock(mutex());
+      freed = std::exchange(freed_bytes_, 0);
+    }
+    if (freed != 0) edge().request_budget().give_back(freed);
   }
 
   // A gap in the sequences is what a pipelined request meets after an earlier one failed.
@@ -174,9 +208,7 @@ class ProduceStream final : public StreamBase<ProduceStream> {
                    "more than " + std::to_string(kFailedLanesMax) + " partitions failed and none was resumed"});
     }
     Entry& entry = entry_of(id);
-    entry.answer = buffer_of(encode_produce_error(entry.request_id, error, edge().self()));
-    entry.answered = true;
-    entry.request = {};
+    set_answer(entry, buffer_of(encode_produce_error(entry.request_id, error, edge().self())));
   }
 
   // --- writing ---
@@ -199,19 +231,18 @@ class ProduceStream final : public StreamBase<ProduceStream> {
   }
 
   void on_write(bool ok) override {
-    uint64_t bytes = 0;
     {
       std::lock_guard lock(mutex());
       writing_ = false;
-      bytes = entries_.front().bytes;
+      unacked_bytes_ -= entries_.front().bytes;
+      freed_bytes_ += entries_.front().bytes;
       entries_.pop_front();
       ++first_id_;
-      unacked_bytes_ -= bytes;
       if (!ok) finish_cancelled();
       write_on();
       read_on();
     }
-    edge().request_budget().give_back(bytes);
+    give_back_freed();
   }
 
   void on_cancel() override {
@@ -223,9 +254,10 @@ class ProduceStream final : public StreamBase<ProduceStream> {
   bool reading_ = false;
   bool half_closed_ = false;
   bool writing_ = false;
-  std::deque<Entry> entries_;  // without an answer sent, in order
-  uint64_t first_id_ = 1;      // of entries_.front()
-  uint64_t unacked_bytes_ = 0;
+  std::deque<Entry> entries_;   // without an answer sent, in order
+  uint64_t first_id_ = 1;       // of entries_.front()
+  uint64_t unacked_bytes_ = 0;  // of entries_, all of it taken from the budget
+  uint64_t freed_bytes_ = 0;    // to be given back to it
   ProduceLanes lanes_;
 };
 

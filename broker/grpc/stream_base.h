@@ -79,6 +79,12 @@ class StreamBase : public RpcHandler, public std::enable_shared_from_this<Derive
     if (std::exchange(finished_, true)) return;
     call_.finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client went away"));
   }
+  // Ends the call without a last word, which a client that takes nothing would not take either.
+  void cancel_stalled(int64_t stalled_ms) {
+    edge_.log().warning(method_, " of ", edge_.client_of(context()), " is ended: it took nothing for ",
+                        stalled_ms / 1000, " s while others waited for memory (memory_limit)");
+    context().TryCancel();
+  }
 
  private:
   void on_done() final {

@@ -25,7 +25,7 @@ class TypedCall final : public UnaryCall {
  private:
   void run(const grpc::ByteBuffer& bytes) override {
     Request request;
-    if (!parse_message(bytes, request)) return fail(malformed_request(Request::descriptor()->name()));
+    if (auto error = parse_message(bytes, edge().options(), request)) return fail(*error);
     if (kind_ == Kind::kWrite) {
       if (auto unknown = check_no_unknown_fields(request)) return fail(*unknown);
     }

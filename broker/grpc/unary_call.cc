@@ -1,6 +1,6 @@
 #include "broker/grpc/unary_call.h"
 
-#include <google/protobuf/message_lite.h>
+#include <google/protobuf/message.h>
 #include <grpcpp/impl/codegen/proto_utils.h>
 
 #include <string>
@@ -35,19 +35,24 @@ void UnaryCall::on_read(bool ok) {
   run(request);
 }
 
-bool parse_message(const grpc::ByteBuffer& request, google::protobuf::MessageLite& message) {
+std::optional<api::Error> parse_message(const grpc::ByteBuffer& request, const BrokerOptions& options,
+                                        google::protobuf::Message& message) {
   if (!request.Valid()) {
     message.Clear();
-    return true;  // no bytes: every field has its default
+    return std::nullopt;  // no bytes: every field has its default
+  }
+  const std::string& name = message.GetDescriptor()->name();
+  if (request.Length() > options.control_bytes_max) {
+    return api::Error(api::ErrorCode::kInvalidRequest,
+                      "a " + name + " of " + std::to_string(request.Length()) + " bytes; at most " +
+                          std::to_string(options.control_bytes_max) + " are accepted: split it")
+        .with_detail("limit", std::to_string(options.control_bytes_max));
   }
   grpc::ByteBuffer shared = request;  // counted, not copied
   grpc::ProtoBufferReader reader(&shared);
-  return message.ParseFromZeroCopyStream(&reader);
-}
-
-api::Error malformed_request(std::string_view message_name) {
-  return {api::ErrorCode::kInvalidRequest,
-          "the bytes received are not a " + std::string(message_name) + "; check the client's generated code"};
+  if (message.ParseFromZeroCopyStream(&reader)) return std::nullopt;
+  return api::Error(api::ErrorCode::kInvalidRequest,
+                    "the bytes received are not a " + name + "; check the client's generated code");
 }
 
 api::Error throttled(const Edge& edge) {

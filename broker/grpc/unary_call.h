@@ -5,14 +5,16 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <optional>
 #include <string_view>
 
 #include "broker/grpc/edge.h"
 #include "broker/grpc/rpc.h"
 
 namespace google::protobuf {
+class Message;
 class MessageLite;
-}
+}  // namespace google::protobuf
 
 namespace trilog::grpc_edge {
 
@@ -53,9 +55,8 @@ class UnaryCall : public RpcHandler {
   Edge::Registration alive_;
 };
 
-// Parses `request`; false if it is not that message.
-bool parse_message(const grpc::ByteBuffer& request, google::protobuf::MessageLite& message);
-// The error for bytes that are not the message they should be.
-api::Error malformed_request(std::string_view message_name);
+// Parses `request`, or says why not: it is not that message, or longer than control_bytes_max.
+std::optional<api::Error> parse_message(const grpc::ByteBuffer& request, const BrokerOptions& options,
+                                        google::protobuf::Message& message);
 
 }  // namespace trilog::grpc_edge

@@ -95,7 +95,7 @@ Result<Bytes> make_data_batch(const std::vector<Bytes>& records, int64_t timesta
 
 Result<RaftEntryContent> read_entry(const RecordBatch& batch) {
   if (batch.codec() != Codec::kNone) return no_entry(batch, "it is compressed");
-  if (batch.record_count() != batch.last_offset_delta() + 1) return no_entry(batch, "records are missing");
+  if (batch.record_count() != int64_t{batch.last_offset_delta()} + 1) return no_entry(batch, "records are missing");
   RecordIterator records = TRY(RecordIterator::open(batch, batch.size()));
   RaftEntryContent content;
   while (auto record = TRY(records.next())) {
@@ -107,6 +107,23 @@ Result<RaftEntryContent> read_entry(const RecordBatch& batch) {
   }
   if (content.records.empty()) return no_entry(batch, "it is empty");
   return content;
+}
+
+std::optional<VoterSet> voters_in_batch(ByteView bytes) {
+  auto batch = RecordBatch::parse(bytes);
+  if (!batch.ok() || batch->codec() != Codec::kNone || batch->record_count() != 1) return std::nullopt;
+  auto records = RecordIterator::open(*batch, batch->size());
+  if (!records.ok()) return std::nullopt;
+  auto record = records->next();
+  if (!record.ok() || !*record || kind_of(**record) != RaftEntryKind::kVoters) return std::nullopt;
+  auto set = decode_voter_set(*(*record)->value);
+  return set.ok() ? std::optional(std::move(*set)) : std::nullopt;
+}
+
+std::string to_string(const VoterSet& set) {
+  std::string text;
+  for (const Voter& voter : set.voters) text += (text.empty() ? "" : ", ") + std::to_string(voter.id.value());
+  return text;
 }
 
 }  // namespace trilog

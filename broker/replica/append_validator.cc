@@ -67,6 +67,10 @@ std::optional<Error> check_batch(const RecordBatch& batch, int64_t batch_bytes_m
   if (auto error = check_attributes(batch)) return error;
   if (auto error = check_producer_fields(batch)) return error;
   if (Status records = batch.check_records(); !records.ok()) {
+    if (records.code() == Errc::kTooLarge) {
+      return Error(ErrorCode::kInvalidRequest, std::string(records.message()))
+          .with_detail("limit", number(kRecordHeadersMax));
+    }
     return Error(ErrorCode::kCorruptBatch, std::string(records.message()));
   }
   return std::nullopt;
@@ -190,8 +194,8 @@ api::Answer<std::vector<CheckedBatch>> check_append(ByteView batches, int64_t ba
     CheckedBatch checked;
     checked.position = position;
     checked.size = batch.size();
-    checked.offset_count = batch.last_offset_delta() + 1;
     auto error = check_batch(batch, batch_bytes_max);
+    if (!error) checked.offset_count = batch.record_count();
     if (!error) error = check_sequence(batch, producers, sequences, checked);
     if (error) return named(*std::move(error), index, position, batch.size() == batches.size());
     if (!checked.duplicate && batch.producer_id() != kNoProducerId) sequences.accept(batch, index);

@@ -31,7 +31,8 @@ struct CheckedBatch {
 
 // All batches of a request are checked before any is appended, so that a refused request leaves nothing behind. The
 // batches are also checked against each other: the second batch of a producer must follow the first one.
-//   INVALID_REQUEST        empty, too many batches, or a batch that sets what only the broker may set
+//   INVALID_REQUEST        empty, too many batches, a batch that sets what only the broker may set, or a record with
+//                          too many headers
 //   CORRUPT_BATCH          frame, lengths, magic, CRC, counts or records do not hold together
 //   UNSUPPORTED_CODEC      codec 5 to 7
 //   RECORD_TOO_LARGE       a batch over `batch_bytes_max`

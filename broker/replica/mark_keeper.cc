@@ -96,9 +96,8 @@ void MarkKeeper::hand_over() {
   for (const TopicPartition& id : dirty_) {
     Partition* partition = find_(id);
     if (partition == nullptr || partition->failed()) continue;
-    const LogMark mark = partition->log()->mark(partition->high_watermark());
-    CHECK_LE(mark.high_watermark, mark.durable_end);              // R13
-    CHECK_LE(mark.durable_end, partition->log()->durable_end());  // never ahead of the disk
+    const LogMark mark = partition->mark();
+    CHECK_LE(mark.high_watermark, mark.durable_end);  // R13
     marks.emplace(id, mark);
   }
   dirty_.clear();
@@ -106,12 +105,12 @@ void MarkKeeper::hand_over() {
   handed_ = std::exchange(waiting_, {});
   Marks changes = marks;
   persist_(std::move(changes),
-           [this, marks = std::move(marks), alive = std::weak_ptr<bool>(alive_)](Status status) mutable {
-             if (!alive.expired()) handed_over(marks, std::move(status));
+           [this, marks = std::move(marks), alive = std::weak_ptr<bool>(alive_)](const Status& status) {
+             if (!alive.expired()) handed_over(marks, status);
            });
 }
 
-void MarkKeeper::handed_over(const Marks& marks, Status status) {
+void MarkKeeper::handed_over(const Marks& marks, const Status& status) {
   rounding_ = false;
   if (!status.ok()) {
     env_.log().error("the marks of the logs could not be written: ", status.to_string());

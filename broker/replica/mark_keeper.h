@@ -51,7 +51,7 @@ class MarkKeeper {
   void begin_round();
   // All logs of the round are synced: takes the marks and hands them over.
   void hand_over();
-  void handed_over(const Marks& marks, Status status);
+  void handed_over(const Marks& marks, const Status& status);
 
   Env& env_;
   const Limits limits_;

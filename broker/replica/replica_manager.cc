@@ -48,7 +48,7 @@ Error ReplicaManager::Impl::absent(const TopicPartition& id) const {
 // --- moves ---------------------------------------------------------------------------------------------------------
 
 // R6: asked again after every append, sync, and change of the image.
-void ReplicaManager::Impl::positions_moved(Partition& partition) {
+void ReplicaManager::Impl::positions_moved(Partition& partition, uint64_t bytes) {
   const bool rose = partition.advance_high_watermark();
   const TopicPartition& id = partition.id();
   if (purgatory.size() > 0) {
@@ -57,6 +57,10 @@ void ReplicaManager::Impl::positions_moved(Partition& partition) {
     purgatory.reached({id, Watched::kLogEnd}, partition.log_end());
   }
   if (rose) call_listener(id);
+  if (replication && partition.is_leader() && partition.has_other_replicas() && !stopping) {
+    replication->sessions->moved(partition, bytes);
+    if (bytes > 0) watch_if_behind(partition);
+  }
 }
 
 void ReplicaManager::Impl::call_listener(const TopicPartition& id) {
@@ -76,6 +80,7 @@ void ReplicaManager::Impl::call_listener(const TopicPartition& id) {
 
 void ReplicaManager::Impl::on_durable(Partition& partition) {
   positions_moved(partition);
+  if (replication && !partition.is_leader() && !stopping) replication->fetcher->durable_moved(partition);
   if (partition.failed()) {
     env.log().error(partition.name(), ": the log failed; nothing more is acknowledged");
     purgatory.recheck(partition.id());
@@ -138,7 +143,7 @@ void ReplicaManager::append(AppendRequest request, UniqueFunction<void(AppendRes
     // bring the syncs (S2).
     if (partition->synced()) partition->log()->request_sync();
     self.marks.touched(*partition, appended->bytes);
-    self.positions_moved(*partition);
+    self.positions_moved(*partition, appended->bytes);
   }
   AppendResult result;
   result.batches = std::move(appended->batches);
@@ -193,7 +198,7 @@ WatchId ReplicaManager::watch(std::vector<ReadRequest> parts, uint32_t bytes_min
   for (ReadRequest& request : parts) {
     Partition* partition = self.find(request.partition);
     all_there = all_there && partition != nullptr;
-    waiting.push_back({partition, request});
+    waiting.push_back({partition, std::move(request)});
   }
   if (self.stopping || !all_there || deadline_ns <= self.env.clock().monotonic_ns()) {
     self.env.executor().post([done = std::move(done)]() mutable { done(); });
@@ -245,7 +250,7 @@ void ReplicaManager::trim(const TopicPartition& id, std::optional<Offset> before
   }
   self.marks.touched(*partition);
   self.marks.persist_now([this, id, done = std::move(done),
-                          still = std::weak_ptr<bool>(self.alive)](Status status) mutable {
+                          still = std::weak_ptr<bool>(self.alive)](const Status& status) mutable {
     if (still.expired()) return;
     if (status.ok()) return done(ends(id));
     done(Error(ErrorCode::kStorageError, Outcome::kUnknown, "trimming was not made durable: " + status.to_string()));

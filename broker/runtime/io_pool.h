@@ -1,5 +1,6 @@
-// IoPool: helper threads for calls that wait for the disk (fdatasync, fsync of a folder). Syncs of different files run
-// side by side: measured on ext4, one file gives 4.8 thousand syncs a second and 16 files 22 thousand in sum.
+// IoPool: helper threads for calls that wait for the disk (fdatasync, fsync of a folder, reading old data). Syncs of
+// different files run side by side: measured on ext4, one file gives 4.8 thousand syncs a second and 16 files 22
+// thousand in sum.
 #pragma once
 
 #include <condition_variable>

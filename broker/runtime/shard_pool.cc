@@ -66,7 +66,7 @@ int default_shard_count() {
 struct ShardPool::Impl {
   class Shard final : public Env {
    public:
-    explicit Shard(Impl& pool) : pool_(pool), files_(make_posix_file_system(executor_, pool.io)) {}
+    explicit Shard(Impl& pool) : pool_(pool), files_(make_posix_file_system(executor_, pool.syncs, pool.loads)) {}
     void start() {
       thread_ = std::thread([this] { executor_.run(); });
     }
@@ -90,7 +90,10 @@ struct ShardPool::Impl {
     std::thread thread_;
   };
 
-  explicit Impl(ShardPoolOptions given) : options(std::move(given)), io({.threads_max = options.io_threads_max}) {
+  explicit Impl(ShardPoolOptions given)
+      : options(std::move(given)),
+        syncs({.threads_max = options.io_threads_max}),
+        loads({.threads_max = options.io_threads_max}) {
     if (!options.fatal) {
       options.fatal = [log = options.log](const Status& why) {
         log.error("stopping at once, nothing more is acknowledged: ", why.to_string());
@@ -99,10 +102,11 @@ struct ShardPool::Impl {
     }
   }
 
-  // Destroyed in reverse: the pool first, because its threads post to the shards' executors.
+  // Destroyed in reverse: the pools first, because their threads post to the shards' executors.
   ShardPoolOptions options;
   std::vector<std::unique_ptr<Shard>> shards;
-  IoPool io;
+  IoPool syncs;
+  IoPool loads;
 };
 
 ShardPool::ShardPool(ShardPoolOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {

@@ -2,6 +2,7 @@
 #include "client/cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdlib>
 #include <iostream>
 
@@ -28,6 +29,7 @@ struct Parsed {
   UpOptions up;
   ServeOptions serve;
   DownOptions down;
+  NodeOptions node;
   DumpOptions dump;
   std::string shell;
   std::vector<std::string> set;
@@ -38,6 +40,24 @@ struct Parsed {
   std::string durability;
 };
 
+// CLI11's own checks speak of floating point, and take what does not fit for the largest number.
+CLI::Validator whole(int64_t min, int64_t max = INT64_MAX) {
+  auto check = [min, max](const std::string& text) -> std::string {
+    int64_t value = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    bool whole_number = !text.empty() && error == std::errc() && end == text.data() + text.size();
+    if (whole_number && value >= min && value <= max) return "";
+    return "'" + text.substr(0, 100) + "' is not a whole number of at least " + std::to_string(min) +
+           (max < INT32_MAX ? " and at most " + std::to_string(max) : "");
+  };
+  return CLI::Validator(check, "NUMBER");
+}
+
+CLI::Validator not_empty() {
+  return CLI::Validator([](const std::string& text) { return std::string(text.empty() ? "must not be empty" : ""); },
+                        "");
+}
+
 class CommandLine {
  public:
   explicit CommandLine(const NodeCommands& nodes)
@@ -47,6 +67,7 @@ class CommandLine {
     app_.footer("First steps:\n  trilog up\n  trilog produce orders 'hello' -k 17\n  trilog consume orders");
     add_up();
     add_down();
+    add_node();
     add_serve();
     add_produce();
     add_consume();
@@ -105,16 +126,19 @@ class CommandLine {
 
   void add_up() {
     CLI::App* sub = command(app_, "up", "Start a broker here, for development.", "trilog up --topic orders:3");
-    sub->add_option("--nodes", parsed_.up.nodes, "how many nodes (1; fixed when the folder is made)");
+    sub->add_option("--nodes", parsed_.up.nodes, "how many nodes: 1, 3 or 5 (1; fixed when the folder is made)")
+        ->check(whole(1, INT32_MAX));
     sub->add_option("--data", parsed_.up.data, "data folder")->capture_default_str();
     sub->add_option("--port", parsed_.up.port, "port, or any for a free one (9092)");
     sub->add_option("--listen", parsed_.up.listen, "address to listen on instead of localhost")
-        ->expected(1)
+        ->allow_extra_args(false)
         ->take_all();
     sub->add_option("--topic", parsed_.up.topics, "NAME[:PARTITIONS] to create; may be repeated")
-        ->expected(1)
+        ->allow_extra_args(false)
         ->take_all();
-    sub->add_option("--set", parsed_.up.set, "NAME=VALUE of a node setting; may be repeated")->expected(1)->take_all();
+    sub->add_option("--set", parsed_.up.set, "NAME=VALUE of a node setting; may be repeated")
+        ->allow_extra_args(false)
+        ->take_all();
     sub->add_flag("--strict", parsed_.up.strict, "produce never creates a topic");
     sub->add_flag("--detach", parsed_.up.detach, "return when ready; trilog down ends it");
     sub->add_flag("--insecure", parsed_.up.insecure, "allow a --listen that others can reach");
@@ -131,12 +155,34 @@ class CommandLine {
       return nodes_.down(with_common(parsed_.down));
     });
   }
+  void add_node() {
+    CLI::App* node = command(app_, "node", "The nodes of a cluster that trilog up started.", "trilog node kill 2");
+    node->require_subcommand(1);
+    using Action = NodeOptions::Action;
+    auto add = [this, node](const std::string& name, Action action, const std::string& about) {
+      CLI::App* sub = command(*node, name, about, "trilog node " + name + (action == Action::kList ? "" : " 2"));
+      if (action != Action::kList) sub->add_option("node", parsed_.node.node, "number of the node")->required();
+      sub->add_option("--data", parsed_.node.data, "data folder")->capture_default_str();
+      if (action != Action::kList) sub->add_option("--timeout", parsed_.timeout, "how long to wait, for example 30s");
+      on(sub, [this, action] {
+        parsed_.node.action = action;
+        if (parsed_.common.timeout_given) parsed_.node.timeout_ms = parsed_.common.timeout_ms;
+        return nodes_.node(with_common(parsed_.node));
+      });
+    };
+    add("list", Action::kList, "All nodes and whether they run.");
+    add("kill", Action::kKill, "End a node at once, as kill -9 does.");
+    add("stop", Action::kStop, "End a node cleanly.");
+    add("start", Action::kStart, "Start a node that is down.");
+    add("pause", Action::kPause, "Stop a node's process where it is (SIGSTOP).");
+    add("resume", Action::kResume, "Let a paused node go on.");
+  }
   void add_serve() {
     CLI::App* sub = command(app_, "serve", "Run one node from a configuration file.",
                             "trilog serve --config /etc/trilog.toml --check");
     sub->add_option("--config", parsed_.serve.config, "TOML file");
     sub->add_option("--set", parsed_.serve.set, "NAME=VALUE, before environment and file; may be repeated")
-        ->expected(1)
+        ->allow_extra_args(false)
         ->take_all();
     sub->add_flag("--check", parsed_.serve.check, "only check the configuration");
     on(sub, [this] { return nodes_.serve(with_common(parsed_.serve)); });
@@ -156,8 +202,8 @@ class CommandLine {
     sub->add_option("topic", o.topic, "topic")->required();
     sub->add_option("value", o.value, "the record's value");
     sub->add_option("-k,--key", o.key, "key; decides the partition");
-    sub->add_option("-H,--header", o.headers, "NAME=VALUE; may be repeated")->expected(1)->take_all();
-    sub->add_option("-p,--partition", o.partition, "partition, instead of by key")->check(CLI::NonNegativeNumber);
+    sub->add_option("-H,--header", o.headers, "NAME=VALUE; may be repeated")->allow_extra_args(false)->take_all();
+    sub->add_option("-p,--partition", o.partition, "partition, instead of by key")->check(whole(0, INT32_MAX));
     sub->add_flag("--null", o.null_value, "write a tombstone (needs a key)");
     sub->add_option("--file", o.file, "input file; - is standard input");
     sub->add_option("--format", o.format, "lines, json, csv or record (what consume --json prints)")
@@ -172,7 +218,7 @@ class CommandLine {
         ->check(CLI::IsMember({"stop", "skip"}))
         ->capture_default_str();
     sub->add_option("--rejects", o.rejects, "file for refused input (with --on-error skip)");
-    sub->add_option("--skip", o.skip, "leave out the first N input records")->check(CLI::NonNegativeNumber);
+    sub->add_option("--skip", o.skip, "leave out the first N input records")->check(whole(0));
     on(sub, [this] { return produce_command(parsed_.common, parsed_.produce); });
   }
   void add_consume() {
@@ -180,12 +226,13 @@ class CommandLine {
     CLI::App* sub = client_command(app_, "consume", "Read records; with a group, go on where it stopped.",
                                    "trilog consume orders --group billing -f");
     sub->add_option("topic", o.topic, "topic")->required();
-    sub->add_option("-g,--group", o.group, "consumer group; commits after records were written out");
+    sub->add_option("-g,--group", o.group, "consumer group; commits after records were written out")
+        ->check(not_empty());
     sub->add_option("--from", o.from, "start, end, OFFSET, -2h or a time");
     sub->add_option("--until", o.until, "end, OFFSET or a time");
-    sub->add_option("--last", o.last, "the newest N records");
-    sub->add_option("-p,--partition", o.partitions, "for example 0,2-4");
-    sub->add_option("-n,--count", o.count, "end after so many records");
+    sub->add_option("--last", o.last, "the newest N records")->check(whole(1));
+    sub->add_option("-p,--partition", o.partitions, "for example 0,2-4")->check(not_empty());
+    sub->add_option("-n,--count", o.count, "end after so many records")->check(whole(1));
     sub->add_flag("-f,--follow", o.follow, "keep waiting for new records");
     sub->add_option("-o,--output", o.output, "value, pretty, json or a format: '%t %p %o %T %k %v %h\\n'");
     sub->add_flag("--no-commit", o.no_commit, "read like the group, but commit nothing");
@@ -196,12 +243,15 @@ class CommandLine {
   }
 
   void add_topic_settings(CLI::App* sub) {
-    sub->add_option("--partitions", parsed_.topic.partitions, "number of partitions (can grow)");
+    sub->add_option("--partitions", parsed_.topic.partitions, "number of partitions (can grow)")
+        ->check(whole(1, INT32_MAX));
     sub->add_option("--retention", parsed_.retention, "for example 7d; forever keeps all");
     sub->add_option("--retention-bytes", parsed_.retention_bytes, "for example 10GiB, per partition");
     sub->add_option("--max-message-bytes", parsed_.max_message_bytes, "for example 1MiB");
-    sub->add_option("--min-in-sync", parsed_.min_in_sync, "replicas that must be in sync");
-    sub->add_option("--set", parsed_.set, "NAME=VALUE of any setting; may be repeated")->expected(1)->take_all();
+    sub->add_option("--min-in-sync", parsed_.min_in_sync, "replicas that must be in sync")->check(whole(1, INT32_MAX));
+    sub->add_option("--set", parsed_.set, "NAME=VALUE of any setting; may be repeated")
+        ->allow_extra_args(false)
+        ->take_all();
     sub->add_flag("--dry-run", parsed_.topic.dry_run, "only say what would happen");
   }
   void add_topic() {
@@ -223,21 +273,23 @@ class CommandLine {
     list->add_flag("--internal", o.internal, "also the broker's own");
     CLI::App* create = action("create", "Make a topic.", "trilog topic create orders --partitions 6 --retention 7d");
     add_topic_settings(create);
-    create->add_option("--replicas", o.replicas, "copies (fixed for now)");
+    create->add_option("--replicas", o.replicas, "copies (fixed for now)")->check(whole(1, INT32_MAX));
     create->add_option("--durability", parsed_.durability, "synced or replicated (fixed)");
     create->add_flag("--if-not-exists", o.if_not_exists, "success if it is there");
     action("show", "Partitions, offsets and settings of a topic.", "trilog topic show orders");
     CLI::App* alter =
         action("alter", "Change settings, or add partitions.", "trilog topic alter orders --retention 30d");
     add_topic_settings(alter);
-    alter->add_option("--unset", o.unset, "NAME back to its default; may be repeated")->expected(1)->take_all();
+    alter->add_option("--unset", o.unset, "NAME back to its default; may be repeated")
+        ->allow_extra_args(false)
+        ->take_all();
     alter->add_flag("-y,--yes", o.yes, "do it without asking");
     CLI::App* remove = action("delete", "Delete a topic and its records.", "trilog topic delete orders --yes");
     remove->add_flag("--if-exists", o.if_exists, "success if it is not there");
     add_confirmation(remove, o.yes, o.dry_run);
     CLI::App* trim = action("trim", "Remove the oldest records.", "trilog topic trim orders --before -30d --yes");
     trim->add_option("--before", o.before, "OFFSET, end, -2h or a time")->required();
-    trim->add_option("-p,--partition", o.partition, "only this partition")->check(CLI::NonNegativeNumber);
+    trim->add_option("-p,--partition", o.partition, "only this partition")->check(whole(0, INT32_MAX));
     add_confirmation(trim, o.yes, o.dry_run);
   }
 
@@ -262,7 +314,7 @@ class CommandLine {
     CLI::App* seek =
         action("seek", "Move a group's offsets.", "trilog group seek billing --topic orders --to -2h --dry-run");
     seek->add_option("--topic", o.topic, "topic")->required();
-    seek->add_option("-p,--partition", o.partition, "only this partition")->check(CLI::NonNegativeNumber);
+    seek->add_option("-p,--partition", o.partition, "only this partition")->check(whole(0, INT32_MAX));
     seek->add_option("--to", o.to, "start, end, OFFSET, +1, -10, -2h or a time")->required();
     add_confirmation(seek, o.yes, o.dry_run);
   }
@@ -290,18 +342,20 @@ class CommandLine {
       CLI::App* sub =
           client_command(*bench, name, std::string("Measure ") + name + ".", std::string("trilog bench ") + name);
       sub->add_option("--topic", o.topic, "topic, made if it is missing")->capture_default_str();
-      sub->add_option("--records", o.records, "how many")->capture_default_str();
+      sub->add_option("--records", o.records, "how many")->check(whole(1))->capture_default_str();
       sub->add_option("--record-bytes", o.record_bytes, "size of a value")->capture_default_str();
       sub->add_option("--batch-bytes", o.batch_bytes, "size of a batch")->capture_default_str();
-      sub->add_option("--partitions", o.partitions, "of a new topic")->capture_default_str();
+      sub->add_option("--partitions", o.partitions, "of a new topic")
+          ->check(whole(1, INT32_MAX))
+          ->capture_default_str();
       sub->add_option("--durability", o.durability, "of a new topic")
           ->check(CLI::IsMember({"synced", "replicated"}))
           ->capture_default_str();
       sub->add_option("--acks", o.acks, "all, leader or none")
           ->check(CLI::IsMember({"all", "leader", "none"}))
           ->capture_default_str();
-      sub->add_option("--producers", o.producers, "at once")->capture_default_str();
-      sub->add_option("--rate", o.rate, "records per second (latency)")->capture_default_str();
+      sub->add_option("--producers", o.producers, "at once")->check(whole(1, 1'000))->capture_default_str();
+      sub->add_option("--rate", o.rate, "records per second (latency)")->check(whole(1))->capture_default_str();
       sub->add_option("--duration", o.duration, "how long (latency)")->capture_default_str();
       on(sub, [this, name] {
         parsed_.bench.action = name;
@@ -369,6 +423,9 @@ class CommandLine {
       common.server = "localhost:9092";
       common.server_source = "default";
     }
+    bool asks_a_server = deepest()->get_option_no_throw("--server") != nullptr;
+    if (Status status = check_servers(common.server); asks_a_server && !status.ok())
+      return output.usage(common.server_source + ": " + std::string(status.message()));
     if (!parsed_.timeout.empty()) {
       Result<int64_t> timeout = parse_duration_ms(parsed_.timeout);
       if (!timeout.ok()) return output.usage("--timeout: " + std::string(timeout.status().message()));

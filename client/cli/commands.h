@@ -99,8 +99,10 @@ int bench_command(const CommonOptions& common, const BenchOptions& options);
 
 // --- shared by the commands ---
 
+// "HOST:PORT[,…]", "unix:PATH"; kInvalidArgument names the one that is none.
+Status check_servers(const std::string& servers);
 std::unique_ptr<client::Client> connect(const CommonOptions& common);
-// "-2h", RFC 3339 or a plain number of ms since 1970 is a time; "start", "end", a number an offset; "+1", "-1" a step.
+// "-2h" or RFC 3339 is a time; a plain number is an offset; "+1", "-1" are steps, where they are allowed.
 struct Place {
   enum class Kind { kStart, kEnd, kOffset, kTime, kStep } kind = Kind::kStart;
   int64_t value = 0;  // offset, ms since 1970, or step

@@ -1,5 +1,7 @@
 #include "client/cli/completion.h"
 
+#include <algorithm>
+
 #include "storage/base/check.h"
 
 namespace trilog::cli {
@@ -35,7 +37,7 @@ std::string bash_script(const std::vector<CompletionEntry>& entries) {
          "  local current=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" words=\"\" i\n"
          "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
          "    case \"${COMP_WORDS[i]}\" in -*) ;; *) case \"$path\" in\n"
-         "      \"\"|topic|group|cluster|bench) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n"
+         "      \"\"|topic|group|cluster|node|bench) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n"
          "    esac ;; esac\n"
          "  done\n"
          "  case \"$path\" in\n" +
@@ -58,12 +60,27 @@ std::string fish_quoted(const std::string& text) {
   return quoted + "'";
 }
 
+// Several commands have subcommands of the same name, so each word of the path is asked for; and where a subcommand is
+// still to come, that none is there yet.
+std::string fish_condition(const CompletionEntry& entry) {
+  if (entry.path.empty()) return "__fish_use_subcommand";
+  std::string condition;
+  for (size_t begin = 0; begin <= entry.path.size();) {
+    size_t end = std::min(entry.path.find(' ', begin), entry.path.size());
+    condition +=
+        (begin == 0 ? "" : "; and ") + ("__fish_seen_subcommand_from " + entry.path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (entry.commands.empty()) return condition;
+  condition += "; and not __fish_seen_subcommand_from";
+  for (const auto& [name, about] : entry.commands) condition += " " + name;
+  return condition;
+}
+
 std::string fish_script(const std::vector<CompletionEntry>& entries) {
   std::string text = "# trilog completion for fish: trilog completion fish | source\n";
   for (const CompletionEntry& entry : entries) {
-    std::string condition = entry.path.empty()
-                                ? "__fish_use_subcommand"
-                                : "__fish_seen_subcommand_from " + entry.path.substr(entry.path.rfind(' ') + 1);
+    std::string condition = fish_condition(entry);
     for (const auto& [name, about] : entry.commands) {
       text += "complete -c trilog -f -n " + fish_quoted(condition) + " -a " + name + " -d " + fish_quoted(about) + "\n";
     }

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <set>
 
 #include "client/cli/commands.h"
 #include "storage/base/units.h"
@@ -30,11 +32,13 @@ class ConsumeRun {
     if (std::optional<int> bad = check()) return *bad;
     watch_signals();
     if (std::optional<Error> error = find_range()) return output_.fail(*error, 0, options_.topic);
-    int code = finished() ? kDone : read();
+    int code = finished() ? commit_beginnings() : read();
     if (code == kDone && options_.last) print_last();
     output_.flush();
     if (output_.closed()) return kClosedPipe;
-    if (code == kDone && pending_signal() != 0 && !options_.follow) code = 128 + pending_signal();
+    // Ctrl-C is how one ends -f.
+    bool asked_to_end = options_.follow && pending_signal() == SIGINT;
+    if (code == kDone && pending_signal() != 0 && !asked_to_end) code = 128 + pending_signal();
     if (code == kDone && !options_.follow && output_.to_terminal() && form_ == Form::kPretty && !count_reached()) {
       output_.hint("-- end reached; -f keeps waiting");
     }
@@ -100,9 +104,9 @@ class ConsumeRun {
       return Error{"UNKNOWN_PARTITION", "no partition " + std::to_string(partition) + " in topic " + options_.topic +
                                             ", which has " + std::to_string(start.size())};
     }
-    if (options_.from && from_.kind == Place::Kind::kOffset && partitions_.size() > 1) {
+    if (options_.from && from_.kind == Place::Kind::kOffset && start.size() > 1 && options_.partitions.empty()) {
       return usage_error("--from " + *options_.from + " is an offset, and topic " + options_.topic + " has " +
-                         std::to_string(partitions_.size()) + " partitions; say which with -p");
+                         std::to_string(start.size()) + " partitions; say which with -p");
     }
     std::map<int32_t, int64_t> from = start;
     if (options_.from) {
@@ -138,11 +142,18 @@ class ConsumeRun {
     auto committed = admin_.fetch_offsets(options_.group, options_.topic);
     if (!committed.ok()) return committed.error();
     bool any = false;
+    std::set<int32_t> with_commit;
     for (const client::Commit& commit : committed.value()) {
       auto range = ranges_.find(commit.partition);
       if (range == ranges_.end()) continue;
       any = true;
+      with_commit.insert(commit.partition);
       range->second.next = std::max(commit.offset, start.at(commit.partition));
+    }
+    // Where --from let the group begin must still hold next time, also if nothing is read now.
+    for (const auto& [partition, range] : ranges_) {
+      if (!options_.from || with_commit.contains(partition)) continue;
+      uncommitted_[partition] = {options_.topic, partition, range.next};
     }
     if (any && options_.from) {
       output_.hint("--from is ignored: group " + options_.group +
@@ -150,6 +161,19 @@ class ConsumeRun {
                    options_.topic + " --to " + *options_.from);
     }
     return std::nullopt;
+  }
+
+  // Nothing is read, so there is no stream to commit over.
+  int commit_beginnings() {
+    if (options_.no_commit || uncommitted_.empty()) return kDone;
+    std::vector<client::Commit> offsets;
+    for (auto& [partition, commit] : uncommitted_) offsets.push_back(std::move(commit));
+    auto committed = admin_.commit_offsets(options_.group, offsets);
+    if (!committed.ok()) return output_.fail(committed.error(), 0, options_.topic);
+    for (const client::Commit& each : committed.value()) {
+      if (each.error) return output_.fail(*each.error, 0, options_.topic);
+    }
+    return kDone;
   }
 
   bool finished() const {

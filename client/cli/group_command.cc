@@ -58,7 +58,10 @@ class GroupRun {
       }
     }
     output_.table(rows);
-    if (groups->empty()) output_.hint("no groups yet; one begins with: trilog consume TOPIC --group NAME");
+    if (groups->empty()) {
+      output_.hint(options_.prefix.empty() ? "no groups yet; one begins with: trilog consume TOPIC --group NAME"
+                                           : "no group begins with " + options_.prefix);
+    }
     return kDone;
   }
 

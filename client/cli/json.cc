@@ -10,11 +10,17 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+// The library quotes the text where it stopped, which need not be UTF-8.
+std::string readable(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 Status not_json(const nlohmann::json::exception& error) {
   std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 5: …"
   size_t bracket = what.find("] ");
-  return Status(Errc::kInvalidArgument,
-                "not JSON: " + (bracket == std::string::npos ? what : what.substr(bracket + 2)));
+  if (bracket != std::string::npos) what.erase(0, bracket + 2);
+  if (!is_utf8(what)) what = Json::parse(readable(what)).get<std::string>();
+  return Status(Errc::kInvalidArgument, "not JSON: " + what);
 }
 
 // Collects one top-level field while the text streams by, so that numbers keep the digits they were written with.

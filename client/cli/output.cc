@@ -161,6 +161,10 @@ std::string seconds_text(double seconds) {
   return text;
 }
 
+std::string counted(int64_t count, std::string_view what) {
+  return std::to_string(count) + " " + std::string(what) + (count == 1 ? "" : "s");
+}
+
 client::Error usage_error(std::string message) {
   return {"USAGE", std::move(message), false, client::Error::Outcome::kNotWritten};
 }

@@ -68,6 +68,7 @@ class Output {
 
 // "18532", grouped for people: no; kept plain so that it can be copied. Seconds with one decimal below a minute.
 std::string seconds_text(double seconds);
+std::string counted(int64_t count, std::string_view what);  // "1 record", "7 records"
 // The error a person reads; code names what a script matches.
 client::Error usage_error(std::string message);
 // SIGINT or SIGTERM arrived (0: none); commands look here between steps.

@@ -40,8 +40,9 @@ class Ranges {
       ranges_[number] = number;
     }
   }
-  bool is_prefix() const { return ranges_.empty() || (ranges_.size() == 1 && ranges_.begin()->first == 1); }
-  int64_t prefix() const { return ranges_.empty() || ranges_.begin()->first != 1 ? 0 : ranges_.begin()->second; }
+  // Whether they are exactly those that follow the first `skipped`.
+  bool starts_after(int64_t skipped) const { return ranges_.size() == 1 && ranges_.begin()->first == skipped + 1; }
+  int64_t last() const { return ranges_.rbegin()->second; }  // not of none
   std::string text() const {
     std::string text;
     int shown = 0;
@@ -205,7 +206,7 @@ class ProduceRun {
     JsonObject object;
     object.add("topic", delivery.topic).add("partition", delivery.partition);
     object.add("offset", delivery.offset >= 0 ? std::optional(delivery.offset) : std::nullopt);
-    object.add("timestamp_ms", delivery.timestamp_ms);
+    object.add("timestamp_ms", delivery.timestamp_ms >= 0 ? std::optional(delivery.timestamp_ms) : std::nullopt);
     output_.json_line(object);
   }
 
@@ -277,7 +278,9 @@ class ProduceRun {
     if (progress_.first_error) {
       // A bad input row names its line in its message already.
       int64_t line = source_failed_ ? 0 : progress_.first_error_line;
+      bool missing = progress_.first_error->code == "UNKNOWN_TOPIC";
       code = output_.fail(*progress_.first_error, line, options_.topic);
+      if (missing) output_.hint("  create it      trilog topic create " + options_.topic);
       if (progress_.unknown > 0) code = kUnknown;
     }
     if (progress_.failed > 0 && progress_.written > 0 && code != kUnknown) code = kPartly;
@@ -288,9 +291,11 @@ class ProduceRun {
       JsonObject inner;
       inner.add("records", progress_.written).add("failed", progress_.failed).add("unknown", progress_.unknown);
       inner.add("partitions", static_cast<int64_t>(progress_.partitions.size()));
-      inner.add("durability",
-                progress_.durability.empty() ? std::nullopt : std::optional<std::string_view>(progress_.durability));
-      inner.add("synced_replicas", progress_.synced_replicas).add("replicas", progress_.replicas);
+      // Only an acknowledgement by all says how durable the records are.
+      bool known = options_.acks == "all" && progress_.written > 0;
+      inner.add("durability", known ? std::optional<std::string_view>(progress_.durability) : std::nullopt);
+      inner.add("synced_replicas", known ? std::optional(progress_.synced_replicas) : std::nullopt);
+      inner.add("replicas", progress_.written > 0 ? std::optional(progress_.replicas) : std::nullopt);
       inner.add("seconds", seconds);
       JsonObject outer;
       outer.add("summary", std::move(inner));
@@ -314,10 +319,11 @@ class ProduceRun {
                    seconds_text(seconds));
     } else if (progress_.written > 0) {
       std::string keys = progress_.keys.empty() ? ""
-                                                : ", " + std::to_string(progress_.keys.size()) +
-                                                      (progress_.keys.size() >= kKeysCountedMax ? "+" : "") + " keys";
-      output_.line(std::to_string(progress_.written) + " records to " + options_.topic + keys + " over " +
-                   std::to_string(progress_.partitions.size()) + " partitions · " + how + " · " +
+                         : progress_.keys.size() >= kKeysCountedMax
+                             ? ", " + std::to_string(progress_.keys.size()) + "+ keys"
+                             : ", " + counted(static_cast<int64_t>(progress_.keys.size()), "key");
+      output_.line(counted(progress_.written, "record") + " to " + options_.topic + keys + " over " +
+                   counted(static_cast<int64_t>(progress_.partitions.size()), "partition") + " · " + how + " · " +
                    seconds_text(seconds));
     } else if (code == kDone) {
       output_.line("nothing to write");
@@ -326,10 +332,10 @@ class ProduceRun {
     if (rejected_ > 3)
       output_.hint("left out " + std::to_string(rejected_) + " records in all" +
                    (options_.rejects ? "; they are in " + *options_.rejects : ""));
-    if (code != kDone && !single_ && rejected_ == 0) {
-      output_.line(progress_.in.is_prefix()
-                       ? "  resume with --skip " + std::to_string(std::max(progress_.in.prefix(), options_.skip))
-                       : "  written: input records " + progress_.in.text());
+    if (code != kDone && !single_ && rejected_ == 0 && progress_.written > 0) {
+      bool resumable = progress_.in.starts_after(options_.skip);
+      output_.line(resumable ? "  resume with --skip " + std::to_string(progress_.in.last())
+                             : "  written: input records " + progress_.in.text());
     }
     if (code == kDone && progress_.written > 1) output_.line("  next           trilog consume " + options_.topic);
   }
@@ -340,8 +346,9 @@ class ProduceRun {
     if (!topic.ok()) return;
     int64_t retention = std::strtoll(topic->configs["retention.ms"].value.c_str(), nullptr, 10);
     std::string kept = retention < 0 ? "kept for ever" : "kept " + format_duration_ms(retention);
-    output_.line("  created topic " + options_.topic + ": " + std::to_string(topic->partitions.size()) +
-                 " partitions, " + kept + "          (forbid this: trilog up --strict)");
+    output_.line("  created topic " + options_.topic + ": " +
+                 counted(static_cast<int64_t>(topic->partitions.size()), "partition") + ", " + kept +
+                 "          (forbid this: trilog up --strict)");
   }
 
   const ProduceOptions& options_;

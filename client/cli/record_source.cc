@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <set>
 #include <vector>
 
 #include "client/cli/json.h"
@@ -166,6 +167,7 @@ class CsvSource final : public RecordSource {
  public:
   CsvSource(SourceOptions options, Input input) : options_(std::move(options)), input_(std::move(input)) {
     csv_init(&parser_, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL);
+    csv_set_space_func(&parser_, [](unsigned char) { return 0; });  // blanks belong to the value
   }
   ~CsvSource() override { csv_free(&parser_); }
   uint64_t bytes_read() const override { return input_.bytes_read; }
@@ -199,20 +201,26 @@ class CsvSource final : public RecordSource {
   Status take_names(Row row) {
     names_ = std::move(row.cells);
     if (!names_.empty() && names_[0].starts_with("\xef\xbb\xbf")) names_[0].erase(0, 3);  // a byte order mark
-    if (!options_.key_field) return {};
+    std::set<std::string> known;
     for (const std::string& name : names_) {
-      if (name == *options_.key_field) return {};
+      if (!known.insert(name).second) return unusable(row.line, "two columns are named " + name);
     }
+    if (!options_.key_field || known.contains(*options_.key_field)) return {};
     std::string all;
     for (const std::string& name : names_) all += (all.empty() ? "" : ", ") + name;
+    return unusable(row.line, "no column " + *options_.key_field + "; there are: " + all);
+  }
+  // Nothing after such a first line can be understood.
+  Status unusable(int64_t line, const std::string& why) {
     at_end_ = true;
     rows_.clear();
-    return bad_row(row.line, "no column " + *options_.key_field + "; there are: " + all);
+    broken_.reset();
+    return bad_row(line, why);
   }
 
   Result<std::optional<SourceRecord>> make_record(Row row) {
     last_ = {{}, row.line, {}};
-    for (const std::string& cell : row.cells) last_.source += (last_.source.empty() ? "" : ",") + quoted(cell);
+    for (size_t i = 0; i < row.cells.size(); ++i) last_.source += (i == 0 ? "" : ",") + quoted(row.cells[i]);
     if (row.cells.size() != names_.size()) {
       return bad_row(row.line, "has " + std::to_string(row.cells.size()) + " columns; the first line names " +
                                    std::to_string(names_.size()));
@@ -244,8 +252,10 @@ class CsvSource final : public RecordSource {
     }
     // Byte by byte, because rows must know their line and libcsv does not count lines.
     for (char c : piece_) {
+      // Between rows there may be empty lines, and the second half of a CRLF.
+      bool between = row_bytes_ == 0 && (c == '\r' || c == '\n');
       if (row_bytes_ == 0) row_line_ = line_;
-      ++row_bytes_;
+      if (!between) ++row_bytes_;
       if (row_bytes_ > kInputLineMax) {
         at_end_ = true;
         broken_ = bad_row(row_line_, "a row of more than 64 MiB; is a quote missing?");

@@ -95,7 +95,10 @@ class TopicRun {
       }
     }
     output_.table(rows);
-    if (topics->empty()) output_.hint("no topics yet; make one: trilog topic create NAME");
+    if (topics->empty()) {
+      output_.hint(options_.prefix.empty() ? "no topics yet; make one: trilog topic create NAME"
+                                           : "no topic begins with " + options_.prefix);
+    }
     return kDone;
   }
 

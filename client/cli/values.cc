@@ -1,4 +1,4 @@
-// What commands share: connecting, and values as people write them.
+// Values as people write them.
 #include <charconv>
 #include <chrono>
 
@@ -10,11 +10,18 @@ namespace {
 
 std::optional<int64_t> parse_whole(std::string_view text) {
   int64_t value = 0;
-  if (text.starts_with('+')) text.remove_prefix(1);
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
+
+std::optional<int64_t> parse_digits(std::string_view text) {
+  bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  return digits ? parse_whole(text) : std::nullopt;
+}
+
+constexpr int64_t kPartitionsMax = 100'000;
 
 int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -23,18 +30,22 @@ int64_t now_ms() {
 
 }  // namespace
 
-std::unique_ptr<client::Client> connect(const CommonOptions& common) {
-  client::ClientOptions options;
-  options.servers.clear();
-  std::string_view rest = common.server;
-  while (!rest.empty()) {
-    size_t comma = std::min(rest.find(','), rest.size());
-    if (comma > 0) options.servers.emplace_back(rest.substr(0, comma));
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
+Status check_servers(const std::string& servers) {
+  for (size_t begin = 0; begin <= servers.size();) {
+    size_t comma = std::min(servers.find(',', begin), servers.size());
+    std::string_view server = std::string_view(servers).substr(begin, comma - begin);
+    begin = comma + 1;
+    if (server.starts_with("unix:") && server.size() > 5) continue;
+    size_t colon = server.rfind(':');
+    bool has_port = colon != std::string_view::npos && colon > 0;
+    std::optional<int64_t> port = has_port ? parse_digits(server.substr(colon + 1)) : std::nullopt;
+    if (port && *port >= 1 && *port <= 65'535) continue;
+    return Status(Errc::kInvalidArgument,
+                  "'" + std::string(server.substr(0, 100)) +
+                      "' is no address; write HOST:PORT with a port from 1 to 65535, for example "
+                      "localhost:9092, or unix:PATH");
   }
-  options.timeout_ms = common.timeout_ms;
-  options.name = "trilog-cli/0.1.0";
-  return client::Client::connect(std::move(options));
+  return {};
 }
 
 Result<Place> parse_place(const std::string& text, bool steps_allowed) {
@@ -55,34 +66,19 @@ Result<Place> parse_place(const std::string& text, bool steps_allowed) {
                     "2026-03-01T12:00:00Z" + (steps_allowed ? ", or a step such as +1 or -10" : ""));
 }
 
-client::Outcome<std::map<int32_t, int64_t>> resolve_place(client::Admin& admin, const std::string& topic,
-                                                          const Place& place) {
-  std::map<int32_t, int64_t> offsets;
-  client::OffsetSpec spec = place.kind == Place::Kind::kEnd    ? client::OffsetSpec::kLatest
-                            : place.kind == Place::Kind::kTime ? client::OffsetSpec::kTimestamp
-                                                               : client::OffsetSpec::kEarliest;
-  auto listed = admin.list_offsets(topic, spec, place.value);
-  if (!listed.ok()) return listed.error();
-  for (const client::ListedOffset& each : listed.value()) {
-    if (each.error) return *each.error;
-    offsets[each.partition] = place.kind == Place::Kind::kOffset ? place.value : each.offset;
-  }
-  return offsets;
-}
-
 Result<std::vector<int32_t>> parse_partitions(const std::string& text) {
   std::vector<int32_t> partitions;
-  std::string_view rest = text;
   Status bad(Errc::kInvalidArgument, "'" + text.substr(0, 100) + "' is no list of partitions; write for example 0,2-4");
-  while (!rest.empty()) {
-    size_t comma = std::min(rest.find(','), rest.size());
-    std::string_view item = rest.substr(0, comma);
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
-    size_t dash = item.find('-', 1);
-    std::optional<int64_t> first = parse_whole(item.substr(0, dash));
-    std::optional<int64_t> last = dash == std::string_view::npos ? first : parse_whole(item.substr(dash + 1));
-    if (!first || !last || *first < 0 || *last < *first || *last > 100'000) return bad;
+  for (size_t begin = 0; begin <= text.size();) {
+    size_t end = std::min(text.find(',', begin), text.size());
+    std::string_view item = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    size_t dash = item.find('-');
+    std::optional<int64_t> first = parse_digits(item.substr(0, dash));
+    std::optional<int64_t> last = dash == std::string_view::npos ? first : parse_digits(item.substr(dash + 1));
+    if (!first || !last || *last < *first || *last >= kPartitionsMax) return bad;
     for (int64_t p = *first; p <= *last; ++p) partitions.push_back(static_cast<int32_t>(p));
+    if (partitions.size() > kPartitionsMax) return bad;
   }
   return partitions;
 }

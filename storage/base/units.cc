@@ -90,7 +90,7 @@ std::string shown(std::string_view text) { return "'" + std::string(text.substr(
 
 std::string with_decimals(double value, std::string_view unit) {
   std::array<char, 64> text;
-  std::snprintf(text.data(), text.size(), value < 10 ? "%.1f " : "%.0f ", value);
+  std::snprintf(text.data(), text.size(), value < 9.95 ? "%.1f " : "%.0f ", value);
   return std::string(text.data()) + std::string(unit);
 }
 
@@ -136,7 +136,7 @@ std::string format_size(uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   double value = static_cast<double>(bytes) / 1024;
   size_t unit = 0;
-  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  for (; value >= 1023.5 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;  // "1024 KiB" is 1.0 MiB
   return with_decimals(value, kUnits[unit]);
 }
 

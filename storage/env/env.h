@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,6 +54,12 @@ class File {
 
   // Fills `out` from `offset`; returns how many bytes there were, fewer than asked only at the end of the file.
   virtual Result<size_t> read_at(uint64_t offset, MutableByteView out) const = 0;
+  // The same out of memory: nullopt if some of it would have to come from the disk. Where the system cannot tell, it
+  // waits like read_at().
+  virtual Result<std::optional<size_t>> read_cached(uint64_t offset, MutableByteView out) const = 0;
+  // Off this thread, brings a range into memory, so that reading it next will hardly wait; `done` is posted. What goes
+  // wrong shows when it is read. The file may be destroyed meanwhile.
+  virtual void load(uint64_t offset, uint64_t length, UniqueFunction<void()> done) const = 0;
   // Writes the pieces one after another at `offset`, growing the file as needed. On failure any prefix may have been
   // written: the caller restores its boundary with truncate() (rule S8). kDiskFull when space ran out.
   virtual Status write_at(uint64_t offset, std::span<const ByteView> pieces) = 0;

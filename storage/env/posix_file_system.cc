@@ -24,6 +24,7 @@ namespace {
 
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
+constexpr size_t kLoadStepBytes = size_t{256} << 10;
 constexpr size_t kPiecesPerCall = 64;  // IOV_MAX is 1024; this keeps the array small on the stack
 
 Errc errc_of(int error) {
@@ -137,10 +138,21 @@ class SpareDescriptor {
 // Where blocking work is done and its callbacks go; both null in the blocking file system.
 struct Waiting {
   Executor* executor = nullptr;
-  SyncRunner* runner = nullptr;
+  SyncRunner* syncs = nullptr;
+  SyncRunner* loads = nullptr;
 
   template <typename Work>
-  void run(Work work, UniqueFunction<void(Status)> done) const {
+  void sync(Work work, UniqueFunction<void(Status)> done) const {
+    run(syncs, std::move(work), std::move(done));
+  }
+  template <typename Work>
+  void load(Work work, UniqueFunction<void(Status)> done) const {
+    run(loads, std::move(work), std::move(done));
+  }
+
+ private:
+  template <typename Work>
+  void run(SyncRunner* runner, Work work, UniqueFunction<void(Status)> done) const {
     if (runner == nullptr) {
       done(work());
       return;
@@ -168,6 +180,32 @@ class PosixFile : public File {
       done += static_cast<size_t>(got);
     }
     return done;
+  }
+
+  Result<std::optional<size_t>> read_cached(uint64_t offset, MutableByteView out) const override {
+    iovec vector{out.data(), out.size()};
+    ssize_t got = retry_interrupted(
+        [&] { return ::preadv2(descriptor_->get(), &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT); });
+    if (got >= 0 && static_cast<size_t>(got) == out.size()) return std::optional(out.size());
+    // Fewer bytes: the rest is on the disk, or the file ends here; loading it settles which.
+    if (got >= 0 || errno == EAGAIN) return std::optional<size_t>();
+    return std::optional(TRY(read_at(offset, out)));
+  }
+
+  void load(uint64_t offset, uint64_t length, UniqueFunction<void()> done) const override {
+    auto read = [descriptor = descriptor_, offset, length] {
+      Bytes scratch;
+      scratch.resize_uninitialized(static_cast<size_t>(std::min<uint64_t>(length, kLoadStepBytes)));
+      for (uint64_t at = 0; at < length; at += scratch.size()) {
+        ssize_t got = retry_interrupted([&] {
+          return ::pread(descriptor->get(), scratch.mutable_view().data(), scratch.size(),
+                         static_cast<off_t>(offset + at));
+        });
+        if (got <= 0) break;
+      }
+      return ok_status();
+    };
+    waiting_.load(std::move(read), [done = std::move(done)](const Status&) mutable { done(); });
   }
 
   using File::write_at;
@@ -211,7 +249,7 @@ class PosixFile : public File {
   }
 
   void sync(UniqueFunction<void(Status)> done) override {
-    waiting_.run([descriptor = descriptor_, path = path_] { return descriptor->sync(path); }, std::move(done));
+    waiting_.sync([descriptor = descriptor_, path = path_] { return descriptor->sync(path); }, std::move(done));
   }
   Status sync_now() override { return descriptor_->sync(path_); }
   void drop_cache() override { ::posix_fadvise(descriptor_->get(), 0, 0, POSIX_FADV_DONTNEED); }
@@ -333,7 +371,7 @@ class PosixFileSystem : public FileSystem {
   }
 
   void sync_directory(std::string_view path, UniqueFunction<void(Status)> done) override {
-    waiting_.run([spare = spare_, name = std::string(path)] { return spare->sync_directory(name); }, std::move(done));
+    waiting_.sync([spare = spare_, name = std::string(path)] { return spare->sync_directory(name); }, std::move(done));
   }
   Status sync_directory_now(std::string_view path) override { return spare_->sync_directory(std::string(path)); }
 
@@ -371,8 +409,8 @@ class PosixFileSystem : public FileSystem {
 
 }  // namespace
 
-std::unique_ptr<FileSystem> make_posix_file_system(Executor& executor, SyncRunner& runner) {
-  return std::make_unique<PosixFileSystem>(Waiting{&executor, &runner});
+std::unique_ptr<FileSystem> make_posix_file_system(Executor& executor, SyncRunner& syncs, SyncRunner& loads) {
+  return std::make_unique<PosixFileSystem>(Waiting{&executor, &syncs, &loads});
 }
 
 std::unique_ptr<FileSystem> make_blocking_posix_file_system() { return std::make_unique<PosixFileSystem>(Waiting{}); }

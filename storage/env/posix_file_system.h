@@ -14,9 +14,10 @@ class SyncRunner {
   virtual void run(UniqueFunction<void()> blocking_work) = 0;
 };
 
-// `executor` receives the callbacks of sync() and sync_directory(); `runner` does their waiting. Both must outlive the
-// file system and its files. Files opened here keep one descriptor each.
-std::unique_ptr<FileSystem> make_posix_file_system(Executor& executor, SyncRunner& runner);
+// `executor` receives the callbacks of sync(), sync_directory() and load(); `syncs` does the waiting of the first two,
+// `loads` that of the last: readers of old data must not stand in the way of writers. All must outlive the file system
+// and its files. Files opened here keep one descriptor each.
+std::unique_ptr<FileSystem> make_posix_file_system(Executor& executor, SyncRunner& syncs, SyncRunner& loads);
 
 // For tools and clients that never sync asynchronously: sync() blocks and calls back at once.
 std::unique_ptr<FileSystem> make_blocking_posix_file_system();

@@ -42,6 +42,7 @@ Result<std::unique_ptr<Log>> Log::open(Env& env, std::string directory, Partitio
                                        std::optional<LogMark> mark, bool clean) {
   std::unique_ptr<Log> log(new Log(env, std::move(directory), std::move(meta), config));
   TRY(log->impl_->open(mark, clean));
+  if (mark) log->recovery_.high_watermark = std::min(mark->high_watermark, log->log_end_);
   return log;
 }
 
@@ -101,7 +102,11 @@ Status Log::Impl::parse_batches(ByteView bytes) {
                                          std::to_string(log.config_.batch_bytes_max) + " are stored");
     }
     CHECK_EQ(batch.base_offset(), expected);
-    CHECK_GE(batch.leader_epoch(), epoch);
+    if (batch.leader_epoch() < epoch) {
+      return Status(Errc::kCorruption, log.directory_ + " holds records of leader epoch " +
+                                           std::to_string(epoch.value()) + ", which is above the present one, " +
+                                           std::to_string(batch.leader_epoch().value()));
+    }
     expected = batch.next_offset();
     epoch = batch.leader_epoch();
     bytes = bytes.subspan(batch.size());
@@ -153,8 +158,12 @@ bool Log::Impl::must_roll(uint64_t bytes, Offset next_offset) {
   if (segment.known_size() + bytes > std::min(log.config_.segment_bytes, kSegmentBytesMax)) return true;
   if (next_offset - segment.base() > INT32_MAX) return true;
   int64_t now_ms = env.clock().wall_ms();
-  // After a restart the age is that of the oldest record, as far as clients told the truth.
-  if (!active_since_ms.has_value()) active_since_ms = std::min(now_ms, segment.first_timestamp().value_or(now_ms));
+  // After a restart the age is that of the oldest record, as far as clients told the truth; without a timestamp it has
+  // none.
+  if (!active_since_ms.has_value()) {
+    int64_t first_ms = segment.first_timestamp().value_or(now_ms);
+    active_since_ms = first_ms < 0 ? now_ms : std::min(now_ms, first_ms);
+  }
   return log.config_.segment_ms > 0 && now_ms - *active_since_ms >= log.config_.segment_ms;
 }
 

@@ -59,6 +59,7 @@ struct RecoveryReport {
   uint64_t bytes_scanned = 0;
   uint64_t bytes_cut = 0;        // torn tail that was removed
   bool lost_below_mark = false;  // the log ends before its mark: acknowledged records are missing
+  Offset high_watermark{0};      // of the mark, if there was one and the log reaches it (R13)
 };
 
 struct AppendInfo {
@@ -77,9 +78,9 @@ class Log {
   ~Log();
 
   // Appends whole batches that are checked and stamped: base offsets continue log_end exactly, leader epochs do not
-  // fall (A2, CHECKed). Rolls first if the segment is full or old. Updates producer state and epoch cache. On failure
-  // nothing was appended: the previous record boundary is restored (S8, kDiskFull or kIo); if that fails too the log is
-  // failed.
+  // fall (A2; kCorruption if damage has left a higher one). Rolls first if the segment is full or old. Updates producer
+  // state and epoch cache. On failure nothing was appended: the previous record boundary is restored (S8, kDiskFull or
+  // kIo); if that fails too the log is failed.
   Result<AppendInfo> append(ByteView batches);
 
   // Everything appended so far shall become durable. One sync is in flight per log; requests made meanwhile share the
@@ -119,6 +120,9 @@ class Log {
 
   // A leader begins: its epoch starts at log_end, unless it is known already (R11).
   void begin_epoch(LeaderEpoch epoch);
+  // A follower begins: epochs without records are those of its own leaderships that came to nothing. The leader may
+  // hold older ones at the same offsets.
+  void drop_empty_epochs();
 
   void set_config(const LogConfig& config) { config_ = config; }
   // Replaces partition.meta, if the folder exists. Blocking.

@@ -13,7 +13,19 @@ constexpr uint64_t kIdleSnapshotBytes = 64u << 10;
 void Log::begin_epoch(LeaderEpoch epoch) {
   auto latest = epochs_.latest();
   if (latest.has_value() && latest->epoch == epoch) return;
+  if (latest.has_value() && latest->epoch > epoch) {
+    // Damage; append() says so to everybody who writes.
+    env_.log().error(directory_, " holds records of leader epoch ", latest->epoch, "; the present one is ", epoch);
+    return;
+  }
   epochs_.assign(epoch, log_end_);
+  impl_->epochs_changed = true;
+}
+
+void Log::drop_empty_epochs() {
+  auto latest = epochs_.latest();
+  if (!latest.has_value() || latest->start < log_end_) return;
+  epochs_.truncate_from_end(log_end_);
   impl_->epochs_changed = true;
 }
 

@@ -218,7 +218,7 @@ Status Log::Impl::replay_producers(const ReplayStart& from) {
     SearchBounds bounds{offset, segment->end(), context.epochs, log.config_.batch_bytes_max};
     while (position < size) {
       BatchExpectation expected{std::max(offset, segment->base()), context.epochs, kNoLeaderEpoch,
-                                log.config_.batch_bytes_max};
+                                log.config_.batch_bytes_max, segment->end()};
       ScanResult stopped = TRY(scan_batches(*segment->file(), position, size, expected, &record));
       bytes += stopped.bytes_read;
       bounds.least = stopped.offset + 1;

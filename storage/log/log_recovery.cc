@@ -94,7 +94,8 @@ Result<ScanResult> Recovery::find_mark(size_t i) {
   return result;
 }
 
-// A file whose name says that it begins inside what comes before it. Empty: left over from a roll that failed.
+// A file, not the first, whose name says that it begins inside what comes before it. Empty: left over from a roll that
+// failed.
 Status Recovery::set_aside(size_t i) {
   Segment& stray = segment(i);
   TRY(remove_derived_files(context_.files, context_.directory, stray.base()));
@@ -107,6 +108,8 @@ Status Recovery::set_aside(size_t i) {
   }
   TRY(context_.files.sync_directory_now(context_.directory));
   segments_.erase(segments_.begin() + static_cast<std::ptrdiff_t>(i));
+  // Its name had limited the file before it.
+  segment(i - 1).set_end(i < segments_.size() ? segment(i).base() : Offset(INT64_MAX));
   return ok_status();
 }
 
@@ -154,8 +157,15 @@ Result<Recovery::LaterBatch> Recovery::find_later(size_t i, const ScanResult& st
     if (j > i) bounds.least = std::max(stopped.offset, segment(j).base());
     bounds.before = j + 1 < segments_.size() ? segment(j + 1).base() : Offset(INT64_MAX);
     TRY(segment(j).ensure_open());
-    SearchResult search =
-        TRY(find_batch(*segment(j).file(), j == i ? stopped.position + 1 : 0, segment(j).known_size(), bounds));
+    auto search_from = [&](uint64_t position) {
+      return find_batch(*segment(j).file(), position, segment(j).known_size(), bounds);
+    };
+    SearchResult search = TRY(search_from(j == i ? stopped.position + 1 : 0));
+    if (j > i && search.found && search.found->position > 0 && search.found->offset == segment(j).base()) {
+      // Nobody writes before a file's first batch: this one is not what it seems, and no index would lead to it.
+      bounds.least = segment(j).base() + 1;
+      search = TRY(search_from(search.found->position));
+    }
     if (search.gave_up) answer.later = Later::kUnknown;
     if (!search.found) continue;
     answer.later = Later::kBatch;

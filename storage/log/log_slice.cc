@@ -19,15 +19,9 @@ const char* batch_problem(const LogSlice& slice, const BatchHeader& header, Offs
   return nullptr;
 }
 
-}  // namespace
-
-Result<BatchRun> read_slice(const LogSlice& slice) {
+Result<BatchRun> check_run(const LogSlice& slice, Bytes bytes) {
   BatchRun run;
   run.next_offset = slice.first;
-  if (slice.empty()) return run;
-  Bytes bytes(slice.slice.length);
-  bytes.resize_uninitialized(TRY(slice.slice.file->read_at(slice.slice.position, bytes.mutable_view())));
-
   size_t good = 0;
   const char* problem = nullptr;
   while (good < bytes.size()) {
@@ -54,6 +48,30 @@ Result<BatchRun> read_slice(const LogSlice& slice) {
   SharedBytes shared{std::move(bytes)};
   run.bytes = shared.slice(0, good);
   return run;
+}
+
+BatchRun empty_run(const LogSlice& slice) {
+  BatchRun run;
+  run.next_offset = slice.first;
+  return run;
+}
+
+}  // namespace
+
+Result<BatchRun> read_slice(const LogSlice& slice) {
+  if (slice.empty()) return empty_run(slice);
+  Bytes bytes(slice.slice.length);
+  bytes.resize_uninitialized(TRY(slice.slice.file->read_at(slice.slice.position, bytes.mutable_view())));
+  return check_run(slice, std::move(bytes));
+}
+
+Result<std::optional<BatchRun>> read_slice_cached(const LogSlice& slice) {
+  if (slice.empty()) return std::optional(empty_run(slice));
+  Bytes bytes(slice.slice.length);
+  std::optional<size_t> size = TRY(slice.slice.file->read_cached(slice.slice.position, bytes.mutable_view()));
+  if (!size) return std::optional<BatchRun>();
+  bytes.resize_uninitialized(*size);
+  return std::optional(TRY(check_run(slice, std::move(bytes))));
 }
 
 }  // namespace trilog

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,5 +42,7 @@ struct BatchRun {
 // any thread. kCorruption names file and position; the good batches before a bad one are returned first: the error
 // comes only if the very first batch is bad. kIo if the disk refuses.
 Result<BatchRun> read_slice(const LogSlice& slice);
+// The same without waiting for the disk: nullopt if it would have to (File::read_cached).
+Result<std::optional<BatchRun>> read_slice_cached(const LogSlice& slice);
 
 }  // namespace trilog

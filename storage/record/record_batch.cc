@@ -22,7 +22,14 @@ constexpr int64_t kHeaderBytesMin = 2;  // a record header has at least two leng
 
 Status corrupt(std::string what) { return {Errc::kCorruption, "record batch: " + std::move(what)}; }
 
-Status corrupt_record(int32_t index) { return corrupt("record " + std::to_string(index) + " is damaged"); }
+enum class Flaw { kNone, kDamaged, kTooManyHeaders };
+
+// `record`: which one, for a person.
+Status flawed(const std::string& record, Flaw flaw) {
+  if (flaw == Flaw::kDamaged) return corrupt(record + " is damaged");
+  return {Errc::kTooLarge,
+          "record batch: " + record + " has more than " + std::to_string(kRecordHeadersMax) + " headers"};
+}
 
 // Steps over the fields of records. Each step says whether there was one; after a refusal the place is undefined.
 // Written for the walk that every produced batch passes: everything inlines, and one byte is the fast case of a varint.
@@ -95,40 +102,46 @@ class Cursor {
     return true;
   }
 
-  // A count of headers that could fit into what is left (fault F23: 2^31 of them in a few bytes).
-  bool header_count(int32_t& count) { return varint(count) && count >= 0 && count <= remaining() / kHeaderBytesMin; }
+  // A count of headers that could fit into what is left (fault F23: 2^31 of them in a few bytes), and that a reader may
+  // hold as views: millions fit into a large record, and a view is twenty times as large as the smallest header.
+  Flaw header_count(int32_t& count) {
+    if (!varint(count) || count < 0 || count > remaining() / kHeaderBytesMin) return Flaw::kDamaged;
+    return count > kRecordHeadersMax ? Flaw::kTooManyHeaders : Flaw::kNone;
+  }
 
  private:
   const std::byte* at_;
   const std::byte* end_;
 };
 
-bool check_record(Cursor& records, int32_t index) {
+Flaw check_record(Cursor& records, int32_t index) {
   Cursor record{ByteView()};
   int64_t timestamp_delta = 0;
   int32_t offset_delta = 0;
   int32_t headers = 0;
-  if (!records.record(record) || !record.skip(1) || !record.varlong(timestamp_delta)) return false;
-  if (!record.varint(offset_delta) || offset_delta != index) return false;
-  if (!record.skip_sized(-1) || !record.skip_sized(-1) || !record.header_count(headers)) return false;
+  if (!records.record(record) || !record.skip(1) || !record.varlong(timestamp_delta)) return Flaw::kDamaged;
+  if (!record.varint(offset_delta) || offset_delta != index) return Flaw::kDamaged;
+  if (!record.skip_sized(-1) || !record.skip_sized(-1)) return Flaw::kDamaged;
+  if (Flaw flaw = record.header_count(headers); flaw != Flaw::kNone) return flaw;
   for (; headers > 0; --headers) {
-    if (!record.skip_sized(0) || !record.skip_sized(-1)) return false;
+    if (!record.skip_sized(0) || !record.skip_sized(-1)) return Flaw::kDamaged;
   }
-  return record.remaining() == 0;
+  return record.remaining() == 0 ? Flaw::kNone : Flaw::kDamaged;
 }
 
-bool read_headers(Cursor& record, std::vector<RecordHeader>& headers) {
+// Of the rest of a record.
+Flaw read_headers(Cursor& record, std::vector<RecordHeader>& headers) {
   int32_t count = 0;
-  if (!record.header_count(count)) return false;
-  headers.reserve(static_cast<size_t>(count));  // at most half as many as the record has bytes
+  if (Flaw flaw = record.header_count(count); flaw != Flaw::kNone) return flaw;
+  headers.reserve(static_cast<size_t>(count));
   for (; count > 0; --count) {
     std::optional<ByteView> key;
     RecordHeader header;
-    if (!record.sized(0, key) || !record.sized(-1, header.value)) return false;
+    if (!record.sized(0, key) || !record.sized(-1, header.value)) return Flaw::kDamaged;
     header.key = as_text(*key);
     headers.push_back(header);
   }
-  return true;
+  return record.remaining() == 0 ? Flaw::kNone : Flaw::kDamaged;
 }
 
 // Timestamps are any 64 bits: the builder's difference wraps, and so does this sum.
@@ -198,8 +211,8 @@ Status RecordBatch::check_records() const {
 
   Cursor cursor(records());
   for (int32_t i = 0; i < count; ++i) {
-    if (!check_record(cursor, i)) [[unlikely]]
-      return corrupt_record(i);
+    if (Flaw flaw = check_record(cursor, i); flaw != Flaw::kNone) [[unlikely]]
+      return flawed("record " + std::to_string(i), flaw);
   }
   if (cursor.remaining() != 0) return corrupt("bytes after record " + std::to_string(count - 1));
   return {};
@@ -249,10 +262,10 @@ Result<std::optional<RecordView>> RecordIterator::next() {
   int64_t timestamp_delta = 0;
   int32_t offset_delta = 0;
   const bool sound = records.record(record) && record.skip(1) && record.varlong(timestamp_delta) &&
-                     record.varint(offset_delta) && record.sized(-1, view->key) && record.sized(-1, view->value) &&
-                     read_headers(record, view->headers) && record.remaining() == 0;
-  if (!sound || offset_delta <= previous_offset_delta_ || offset_delta > last_offset_delta_) {
-    return corrupt("the record after offset delta " + std::to_string(previous_offset_delta_) + " is damaged");
+                     record.varint(offset_delta) && offset_delta > previous_offset_delta_ &&
+                     offset_delta <= last_offset_delta_ && record.sized(-1, view->key) && record.sized(-1, view->value);
+  if (Flaw flaw = sound ? read_headers(record, view->headers) : Flaw::kDamaged; flaw != Flaw::kNone) {
+    return flawed("the record after offset delta " + std::to_string(previous_offset_delta_), flaw);
   }
   view->offset_delta = offset_delta;
   view->timestamp_ms = append_time_.value_or(wrapping_sum(base_timestamp_, timestamp_delta));

@@ -29,6 +29,7 @@ inline constexpr size_t kBatchCrcStart = 21;
 inline constexpr int8_t kBatchMagic = 2;
 inline constexpr int64_t kNoTimestamp = -1;
 inline constexpr int32_t kNoSequence = -1;
+inline constexpr int32_t kRecordHeadersMax = 1'000;  // of one record: so much is held in memory to read one
 
 struct RecordHeader {
   std::string_view key;
@@ -84,8 +85,8 @@ class RecordBatch {
 
   bool crc_matches() const;
   // Walks an uncompressed batch without allocating: lengths add up, offset deltas are 0..count-1, count and last offset
-  // delta agree, header counts are sane. kCorruption says at which record. Compressed batches: only the header is
-  // checked.
+  // delta agree, header counts are sane. kCorruption says at which record; kTooLarge if one has more than
+  // kRecordHeadersMax headers. Compressed batches: only the header is checked.
   Status check_records() const;
 
   // Where the fields outside the CRC, and time, are stamped, in place. `batch` is the mutable memory of a parsed batch.
@@ -110,8 +111,8 @@ class RecordIterator {
  public:
   // `size_max` caps the decompressed block (kTooLarge).
   static Result<RecordIterator> open(const RecordBatch& batch, size_t size_max);
-  // The next record, nothing at the end, kCorruption on a bad record or one out of order. With log append time every
-  // record has the batch's max timestamp.
+  // The next record, nothing at the end, kCorruption on a bad record or one out of order, kTooLarge on one with more
+  // than kRecordHeadersMax headers. With log append time every record has the batch's max timestamp.
   Result<std::optional<RecordView>> next();
 
  private:

@@ -9,9 +9,11 @@
 #include <rocksdb/write_batch.h>
 
 #include <array>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <mutex>
+#include <shared_mutex>
 #include <utility>
 
 #include "storage/env/posix_file_system.h"
@@ -24,6 +26,7 @@ constexpr size_t kWriteBufferBytes = size_t{1} << 20;
 constexpr size_t kBlockCacheBytes = size_t{1} << 20;
 constexpr uint64_t kWalBytesMax = uint64_t{4} << 20;  // a write buffer is flushed so that recovery never replays more
 constexpr int kOpenFilesMax = 64;
+constexpr uint64_t kSpaceToGoOn = 4 * kWriteBufferBytes;  // opening flushes what the write-ahead log holds
 
 // An empty view may have no address, which RocksDB hands on to memcmp.
 rocksdb::Slice slice(ByteView bytes) {
@@ -70,11 +73,37 @@ class LogAdapter : public rocksdb::Logger {
   const trilog::Logger log_;
 };
 
-rocksdb::Options make_options(const std::shared_ptr<rocksdb::Logger>& log,
-                              const std::shared_ptr<rocksdb::Cache>& block_cache) {
+// RocksDB would flush on a thread of high priority and compact on one of low priority. Told that there are none of high
+// priority, it flushes on the other. Not by SetBackgroundThreads(0, HIGH): opening a second store raises that again for
+// a moment, and what is queued in that moment would wait for ever.
+class OneThreadEnv : public rocksdb::EnvWrapper {
+ public:
+  OneThreadEnv() : rocksdb::EnvWrapper(rocksdb::Env::Default()) {}
+  const char* Name() const override { return "OneThreadEnv"; }
+  int GetBackgroundThreads(Priority priority) override {
+    return priority == HIGH ? 0 : EnvWrapper::GetBackgroundThreads(priority);
+  }
+  void IncBackgroundThreadsIfNeeded(int number, Priority priority) override {
+    if (priority != HIGH) EnvWrapper::IncBackgroundThreadsIfNeeded(number, priority);
+  }
+  void Schedule(void (*work)(void*), void* argument, Priority priority, void* tag, void (*unschedule)(void*)) override {
+    EnvWrapper::Schedule(work, argument, priority == HIGH ? LOW : priority, tag, unschedule);
+  }
+};
+
+// What the stores of one provider share.
+struct Shared {
+  explicit Shared(trilog::Logger logger) : log(std::make_shared<LogAdapter>(std::move(logger))) {}
+  const std::shared_ptr<rocksdb::Logger> log;
+  OneThreadEnv env;
+  const std::shared_ptr<rocksdb::Cache> block_cache = rocksdb::NewLRUCache(kBlockCacheBytes, /*num_shard_bits=*/0);
+};
+
+rocksdb::Options make_options(Shared& shared) {
   rocksdb::Options options;
   options.create_if_missing = true;
-  options.info_log = log;
+  options.env = &shared.env;
+  options.info_log = shared.log;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.track_and_verify_wals_in_manifest = true;
   options.paranoid_checks = true;
@@ -88,6 +117,7 @@ rocksdb::Options make_options(const std::shared_ptr<rocksdb::Logger>& log,
   options.max_open_files = kOpenFilesMax;
   options.max_file_opening_threads = 1;
   options.max_background_jobs = 1;
+  options.max_bgerror_resume_count = 0;  // see Listener
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   options.skip_stats_update_on_db_open = true;
@@ -96,25 +126,30 @@ rocksdb::Options make_options(const std::shared_ptr<rocksdb::Logger>& log,
   options.enable_write_thread_adaptive_yield = false;
   options.compression = rocksdb::kNoCompression;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = block_cache;
+  table.block_cache = shared.block_cache;
   table.cache_index_and_filter_blocks = true;  // so that the cache bounds them too
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
 
-// Called from RocksDB's threads, with none of its locks held.
+// Called from RocksDB's threads, with none of its locks held. One for each time a store is opened.
 class Listener : public rocksdb::EventListener {
  public:
   explicit Listener(const std::string& directory) : guard_(*files_, directory) {}
 
   void OnFlushCompleted(rocksdb::DB* db, const rocksdb::FlushJobInfo&) override { note_manifest(*db); }
   void OnCompactionCompleted(rocksdb::DB* db, const rocksdb::CompactionJobInfo&) override { note_manifest(*db); }
-  // Recovery from a full disk would be a thread of its own that looks every five seconds, and Resume() would be refused
-  // meanwhile. Here the next write tries.
+  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
+    (errc_of(*error) == Errc::kDiskFull ? disk_full_ : failed_).store(true);
+  }
+  // RocksDB's own recovery would be one more thread. The store is opened anew instead.
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status, bool* auto_recovery) override {
     *auto_recovery = false;
   }
 
+  // A flush or compaction found the disk full, or failed otherwise.
+  bool disk_full() const { return disk_full_.load(); }
+  bool failed() const { return failed_.load(); }
   Status check_manifest() { return guard_.check(); }
   void note_manifest(rocksdb::DB& db) {
     std::lock_guard lock(mutex_);
@@ -130,33 +165,61 @@ class Listener : public rocksdb::EventListener {
   const std::unique_ptr<FileSystem> files_ = make_blocking_posix_file_system();
   std::mutex mutex_;
   ManifestGuard guard_;
+  std::atomic<bool> disk_full_{false};
+  std::atomic<bool> failed_{false};
+};
+
+struct OpenDb {
+  std::shared_ptr<Listener> listener;
+  std::unique_ptr<rocksdb::DB> db;
+
+  static Result<OpenDb> open(Shared& shared, const std::string& directory) {
+    OpenDb opened{std::make_shared<Listener>(directory), nullptr};
+    TRY(opened.listener->check_manifest());
+    rocksdb::Options options = make_options(shared);
+    options.listeners.push_back(opened.listener);
+    // RocksDB would log a missing folder as an error before it makes it; if this fails, it says so itself.
+    static_cast<void>(options.env->CreateDirIfMissing(directory).ok());
+    rocksdb::DB* db = nullptr;
+    TRY(from_rocksdb(rocksdb::DB::Open(options, directory, &db), "open", directory));
+    opened.db.reset(db);
+    opened.listener->note_manifest(*db);
+    return opened;
+  }
+  // What was written with kLater is in the write-ahead log, in the page cache at least; closing does not flush.
+  void close() {
+    if (db != nullptr) static_cast<void>(db->Close().ok());
+    db.reset();
+  }
 };
 
 class RocksDbStateStore : public StateStore {
  public:
-  RocksDbStateStore(std::unique_ptr<rocksdb::DB> db, std::string directory)
-      : db_(std::move(db)), directory_(std::move(directory)) {}
-  // What was written with kLater is in the write-ahead log, in the page cache at least; closing does not flush.
-  ~RocksDbStateStore() override { static_cast<void>(db_->Close().ok()); }
+  RocksDbStateStore(std::shared_ptr<Shared> shared, OpenDb open, std::string directory)
+      : shared_(std::move(shared)), open_(std::move(open)), directory_(std::move(directory)) {}
+  ~RocksDbStateStore() override { open_.close(); }
 
   Result<std::optional<std::string>> get(ByteView key) override {
+    std::shared_lock lock(mutex_);
+    TRY(check_open());
     std::string value;
-    rocksdb::Status status = db_->Get(read_options(), slice(key), &value);
+    rocksdb::Status status = open_.db->Get(read_options(), slice(key), &value);
     if (status.IsNotFound()) return std::optional<std::string>();
     TRY(from_rocksdb(status, "get", directory_));
     return std::optional<std::string>(std::move(value));
   }
 
   Status write(const StateBatch& batch, StateSync sync) override {
-    TRY(ready_to_write());
     rocksdb::WriteBatch changes(batch.bytes() + 16 * batch.size());
     for (const StateBatch::Change& change : batch.changes()) TRY(add(changes, change));
     rocksdb::WriteOptions options;
     options.sync = sync == StateSync::kNow;
-    return note_failure(from_rocksdb(db_->Write(options, &changes), "write", directory_));
+    return change("write", [&](rocksdb::DB& db) { return db.Write(options, &changes); });
   }
 
   Result<std::vector<StateEntry>> scan(const StateScan& scan) override {
+    std::shared_lock lock(mutex_);
+    TRY(check_open());
     rocksdb::ReadOptions options = read_options();
     std::optional<std::string> end = end_of_prefix(scan.prefix);
     rocksdb::Slice upper_bound;
@@ -165,7 +228,7 @@ class RocksDbStateStore : public StateStore {
       options.iterate_upper_bound = &upper_bound;
     }
     std::vector<StateEntry> entries;
-    std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(options));
+    std::unique_ptr<rocksdb::Iterator> at(open_.db->NewIterator(options));
     std::string_view prefix = as_text(scan.prefix);
     std::string_view start = as_text(scan.start) > prefix ? as_text(scan.start) : prefix;
     for (at->Seek(slice(as_bytes(start))); at->Valid() && entries.size() < scan.limit; at->Next()) {
@@ -177,13 +240,14 @@ class RocksDbStateStore : public StateStore {
   }
 
   Status sync() override {
-    TRY(ready_to_write());
-    return note_failure(from_rocksdb(db_->FlushWAL(true), "sync", directory_));
+    return change("sync", [](rocksdb::DB& db) { return db.FlushWAL(true); });
   }
 
   Result<uint64_t> approximate_count() override {
+    std::shared_lock lock(mutex_);
+    TRY(check_open());
     uint64_t count = 0;
-    if (!db_->GetIntProperty(rocksdb::DB::Properties::kEstimateNumKeys, &count)) {
+    if (!open_.db->GetIntProperty(rocksdb::DB::Properties::kEstimateNumKeys, &count)) {
       return Status(Errc::kFailed, "state store " + directory_ + ": number of keys is unknown");
     }
     return count;
@@ -207,51 +271,76 @@ class RocksDbStateStore : public StateStore {
     UNREACHABLE("StateBatch::Kind");
   }
 
-  // A full disk is the one failure that passes. RocksDB then refuses writes until it is told to go on.
-  Status ready_to_write() {
-    std::lock_guard lock(mutex_);
-    TRY(failure_);
-    if (!disk_was_full_) return ok_status();
-    TRY(from_rocksdb(db_->Resume(), "resume after a full disk", directory_));
-    disk_was_full_ = false;
-    return ok_status();
-  }
-  Status note_failure(Status status) {
-    if (status.ok()) return status;
-    std::lock_guard lock(mutex_);
-    if (status.code() == Errc::kDiskFull) {
-      disk_was_full_ = true;
-    } else {
-      failure_ = Status(Errc::kFailed, std::string(status.message()));
+  // A full disk is the one failure that passes. RocksDB refuses writes after it, and DB::Resume() may wait for ever for
+  // a flush that is never made (seen with 7.8.3). So, once there is space, the store is closed and opened again.
+  template <typename Change>
+  Status change(std::string_view what, Change do_it) {
+    bool full = false;
+    {
+      std::shared_lock lock(mutex_);
+      TRY(failure());
+      full = disk_full();
+      if (!full) {
+        Status status = from_rocksdb(do_it(*open_.db), what, directory_);
+        if (!status.ok()) note(status);
+        return status;
+      }
     }
+    std::unique_lock lock(mutex_);
+    TRY(failure());
+    if (disk_full()) TRY(reopen());
+    Status status = from_rocksdb(do_it(*open_.db), what, directory_);
+    if (!status.ok()) note(status);
     return status;
   }
 
-  const std::unique_ptr<rocksdb::DB> db_;
+  Status reopen() {
+    Space space = TRY(files_->space(directory_));
+    if (space.available_bytes < kSpaceToGoOn) {
+      return Status(Errc::kDiskFull, "state store " + directory_ + ": waits for " + std::to_string(kSpaceToGoOn) +
+                                         " bytes of free space");
+    }
+    open_.close();
+    Result<OpenDb> opened = OpenDb::open(*shared_, directory_);
+    if (!opened.ok()) {
+      note(opened.status());
+      return opened.status();
+    }
+    open_ = std::move(*opened);
+    disk_full_.store(false);
+    return ok_status();
+  }
+
+  bool disk_full() const { return disk_full_.load() || open_.db == nullptr || open_.listener->disk_full(); }
+  Status failure() const {
+    if (!failed_.load() && !open_.listener->failed()) return ok_status();
+    return Status(Errc::kFailed, "state store " + directory_ + ": an earlier write failed");
+  }
+  void note(const Status& status) { (status.code() == Errc::kDiskFull ? disk_full_ : failed_).store(true); }
+  Status check_open() const {
+    if (open_.db != nullptr) return ok_status();
+    return Status(Errc::kDiskFull, "state store " + directory_ + ": could not be opened again on a full disk");
+  }
+
+  const std::shared_ptr<Shared> shared_;
+  const std::unique_ptr<FileSystem> files_ = make_blocking_posix_file_system();
+  std::shared_mutex mutex_;  // exclusive while the store is opened again
+  OpenDb open_;
   const std::string directory_;
-  std::mutex mutex_;
-  bool disk_was_full_ = false;  // under mutex_, like the next
-  Status failure_;
+  std::atomic<bool> disk_full_{false};
+  std::atomic<bool> failed_{false};
 };
 
 class RocksDbStateStoreProvider : public StateStoreProvider {
  public:
-  explicit RocksDbStateStoreProvider(Logger log) : log_(std::make_shared<LogAdapter>(std::move(log))) {}
+  explicit RocksDbStateStoreProvider(Logger log) : log_(std::move(log)) {}
 
   Result<std::unique_ptr<StateStore>> open(std::string_view directory) override {
     std::string path(directory);
-    if (block_cache_ == nullptr) block_cache_ = rocksdb::NewLRUCache(kBlockCacheBytes, /*num_shard_bits=*/0);
-    auto listener = std::make_shared<Listener>(path);
-    TRY(listener->check_manifest());
-    rocksdb::Options options = make_options(log_, block_cache_);
-    options.listeners.push_back(listener);
-    rocksdb::DB* db = nullptr;
-    TRY(from_rocksdb(rocksdb::DB::Open(options, path, &db), "open", path));
-    std::unique_ptr<rocksdb::DB> owned(db);
-    listener->note_manifest(*db);
-    // Without threads of high priority, flushes run on the one low-priority thread that compactions use as well.
-    rocksdb::Env::Default()->SetBackgroundThreads(0, rocksdb::Env::HIGH);
-    return std::unique_ptr<StateStore>(std::make_unique<RocksDbStateStore>(std::move(owned), std::move(path)));
+    if (shared_ == nullptr) shared_ = std::make_shared<Shared>(log_);
+    OpenDb opened = TRY(OpenDb::open(*shared_, path));
+    return std::unique_ptr<StateStore>(
+        std::make_unique<RocksDbStateStore>(shared_, std::move(opened), std::move(path)));
   }
 
   Status destroy(std::string_view directory) override {
@@ -267,8 +356,8 @@ class RocksDbStateStoreProvider : public StateStoreProvider {
   }
 
  private:
-  const std::shared_ptr<rocksdb::Logger> log_;
-  std::shared_ptr<rocksdb::Cache> block_cache_;  // made at the first open, shared by all stores
+  const Logger log_;
+  std::shared_ptr<Shared> shared_;  // made at the first open
 };
 
 }  // namespace

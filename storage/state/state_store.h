@@ -75,9 +75,10 @@ enum class StateSync : uint8_t {
   kNow,    // this batch and all before it are durable when the call returns (rule S13: anything acknowledged from here)
 };
 
-// Errors: kDiskFull when space ran out (nothing of the batch is visible; writing works again once there is space);
-// kCorruption when stored bytes are damaged (destroy and rebuild); kFailed or kIo for anything else, after which every
-// later write fails too and the store must be closed.
+// Errors: kDiskFull when space ran out (the batch is not visible, but may be, as a whole, once the store was opened
+// again; reading goes on, and writing works again when a few megabytes are free); kCorruption when stored bytes are
+// damaged (destroy and rebuild); kFailed or kIo for anything else, after which every later write fails too and the
+// store must be closed.
 class StateStore {
  public:
   virtual ~StateStore() = default;

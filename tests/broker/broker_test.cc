@@ -124,6 +124,48 @@ TEST_P(BrokerOnShards, StoppingAnswersEverythingThatWaits) {
   EXPECT_EQ(answers, 30);
 }
 
+TEST_P(BrokerOnShards, RecordsThatAreNotInMemoryAreReadFromTheDisk) {
+  broker.start();
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(broker.produce("orders", "", "v" + std::to_string(i), i % 3).ok());
+  for (uint32_t percent : {100u, 50u}) {
+    broker.disk.set_cold_reads(percent);
+    EXPECT_EQ(broker.read_all("orders", 0).size(), 14u);
+    EXPECT_EQ(broker.read_all("orders", 2).back(), "v38");
+  }
+}
+
+TEST_P(BrokerOnShards, AReadThatWaitsForTheDiskHoldsUpNobody) {
+  broker.start();
+  ASSERT_TRUE(broker.create_topic("orders", 1).ok());
+  ASSERT_TRUE(broker.create_topic("fast", 1, {{"durability", "replicated"}}).ok());
+  ASSERT_TRUE(broker.produce("orders", "", "old", 0).ok());
+  broker.disk.set_cold_reads(100);
+  broker.disk.set_sync_delay(1'000'000'000, 1'000'000'000);
+  std::optional<api::Answer<api::FetchResult>> fetched;
+  broker.broker->fetch({.positions = {{.topic = "orders"}}}, [&](auto answer) { fetched.emplace(std::move(answer)); });
+  ASSERT_TRUE(broker.produce("fast", "", "new", 0).ok());
+  EXPECT_FALSE(fetched.has_value());
+  ASSERT_TRUE(broker.world.run_until([&] { return fetched.has_value(); }));
+  ASSERT_TRUE(fetched->ok());
+  EXPECT_EQ(fetched->value()[0].next_offset, Offset(1));
+}
+
+TEST_P(BrokerOnShards, StoppingWaitsForReadsFromTheDisk) {
+  broker.start();
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(broker.produce("orders", "", "v", i % 2).ok());
+  broker.disk.set_cold_reads(100);
+  broker.disk.set_sync_delay(1'000'000'000, 1'000'000'000);
+  int answers = 0;
+  for (int i = 0; i < 4; ++i) {
+    broker.broker->fetch({.positions = {{.topic = "orders", .partition = PartitionId(i % 2)}}},
+                         [&](const api::Answer<api::FetchResult>&) { ++answers; });
+  }
+  broker.world.run_for(100'000'000);
+  EXPECT_EQ(answers, 0);
+  ASSERT_TRUE(broker.stop().ok());
+  EXPECT_EQ(answers, 4);
+}
+
 TEST_P(BrokerOnShards, ListsGroupsWithTheirLag) {
   broker.start();
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(broker.produce("orders", "", "v", 0).ok());

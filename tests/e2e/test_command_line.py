@@ -81,6 +81,60 @@ class Everyday(WithBroker):
         values = sorted(r["value"] for r in self.broker.json("consume", topic))
         self.assertEqual([json.loads(v) for v in values], [{"id": "1", "name": 'a, "b"'}, {"id": "2", "name": "two\nlines"}])
 
+    def test_a_header_option_takes_one_value(self):
+        topic = self.topic()
+        self.broker.run("produce", "-H", "a=1", "-H", "a=2", topic, "x", check=0)
+        self.assertEqual(self.broker.json("consume", topic)[0]["headers"], [{"key": "a", "value": "1"}, {"key": "a", "value": "2"}])
+        self.assert_refused(self.broker.run("produce", topic, "x", "-H", "a=1", "b=2"), 2, "b=2")
+
+    def test_weaker_acknowledgements_never_say_synced(self):
+        topic = self.topic()
+        self.broker.run("produce", topic, "x", check=0)
+        for acks in ("leader", "none"):
+            self.assertNotIn("synced", self.broker.run("produce", topic, "x", "--acks", acks, check=0).stdout)
+            record, last = self.broker.json("produce", topic, "x", "--acks", acks)
+            self.assertEqual(record["offset"] is None, acks == "none")
+            self.assertIsNone(last["summary"]["durability"])
+            self.assertIsNone(last["summary"]["synced_replicas"])
+
+    def test_a_group_that_began_at_the_end_goes_on_from_there(self):
+        topic = self.topic()
+        self.broker.run("topic", "create", topic, "--partitions", "2", check=0)
+        self.broker.run("produce", topic, stdin="".join(f"old {i}\n" for i in range(10)), check=0)
+        self.assertEqual(self.broker.run("consume", topic, "-g", "from-end", "--from", "end", check=0).stdout, "")
+        self.broker.run("produce", topic, "new", check=0)
+        self.assertEqual(self.broker.run("consume", topic, "-g", "from-end", check=0).stdout, "new\n")
+        self.broker.run("consume", topic, "-g", "not-me", "--from", "end", "--no-commit", check=0)
+        self.assert_refused(self.broker.run("group", "show", "not-me"), 4, "not-me")
+
+    def test_an_offset_holds_for_every_partition_that_was_named(self):
+        topic = self.topic()
+        self.broker.run("topic", "create", topic, "--partitions", "2", check=0)
+        for partition in (0, 1):
+            self.broker.run("produce", topic, "-p", partition, stdin="a\nb\n", check=0)
+        self.assertEqual(self.broker.run("consume", topic, "-p", "0,1", "--from", "1", check=0).stdout, "b\nb\n")
+        self.assert_refused(self.broker.run("consume", topic, "--from", "1"), 2, "2 partitions", "-p")
+
+    def test_signals_end_following(self):
+        topic = self.topic()
+        self.broker.run("produce", topic, "x", check=0)
+        for number, code in ((signal.SIGINT, 0), (signal.SIGTERM, 143)):
+            process = subprocess.Popen([TRILOG, "consume", topic, "-f", "--server", self.broker.address], stdout=subprocess.PIPE)
+            self.assertEqual(process.stdout.readline(), b"x\n")
+            process.send_signal(number)
+            self.assertEqual(process.wait(20), code)
+            process.stdout.close()
+
+    def test_csv_rows_know_their_lines_whatever_ends_them(self):
+        topic = self.topic()
+        for end in ("\n", "\r\n"):
+            rows = end.join(["id,x", "", '1,"two', 'lines"', "2", ""])
+            self.assert_refused(self.broker.run("produce", topic, "--format", "csv", stdin=rows), 6, "line 5", "columns")
+        self.assert_refused(self.broker.run("produce", topic, "--format", "csv", stdin="id,id\n1,2\n"), 1, "line 1", "two columns are named id")
+        self.broker.run("produce", topic, "--format", "csv", "--key-field", "id", stdin="id,x\nblank, a \n", check=0)
+        record = [r for r in self.broker.json("consume", topic) if r["key"] == "blank"][0]
+        self.assertEqual(json.loads(record["value"]), {"id": "blank", "x": " a "})
+
     def test_bytes_that_are_not_text_come_in_base64(self):
         topic = self.topic()
         self.broker.run("produce", topic, stdin=b"\xff\xfe\n", check=0)
@@ -217,6 +271,47 @@ class WrongUsage(WithBroker):
         error = json.loads(trilog("topic", "list", "--server", address, "--json").stderr)["error"]
         self.assertEqual((error["code"], error["outcome"]), ("NO_SERVER", "NOT_WRITTEN"))
 
+    def test_numbers_and_names_that_are_none(self):
+        run = self.broker.run
+        for arguments, says in ((["consume", "t", "-n", "x"], "'x'"), (["consume", "t", "-n", "9" * 20], "9999"),
+                                (["consume", "t", "--last", "-3"], "at least 1"), (["produce", "t", "x", "-p", "-1"], "at least 0"),
+                                (["produce", "t", "x", "-p", "abc"], "'abc'"), (["produce", "t", "--skip", "-1"], "at least 0"),
+                                (["topic", "create", "t", "--partitions", "0"], "at least 1"),
+                                (["topic", "create", "t", "--replicas", "many"], "'many'"),
+                                (["bench", "produce", "--records", "1.5"], "'1.5'"), (["bench", "latency", "--rate", "0"], "at least 1"),
+                                (["consume", "t", "-g", ""], "--group: must not be empty"),
+                                (["consume", "t", "-p", ""], "--partition: must not be empty"),
+                                (["consume", "t", "-p", "0,"], "partitions"), (["consume", "t", "--from", "+-1"], "place")):
+            result = run(*arguments)
+            self.assert_refused(result, 2, says)
+            self.assertNotIn("000000", result.stderr)
+
+    def test_an_address_that_is_none_is_wrong_usage(self):
+        for server in ("localhost", "localhost:abc", "localhost:0", "localhost:99999", "localhost:1,", "unix:"):
+            self.assert_refused(trilog("topic", "list", "--server", server), 2, "--server", "HOST:PORT")
+        self.assert_refused(trilog("topic", "list", env={"TRILOG_SERVER": "nowhere"}), 2, "TRILOG_SERVER", "'nowhere'")
+        trilog("version", env={"TRILOG_SERVER": "nowhere"}, check=0)  # asks nobody
+
+    def test_an_error_names_the_partition(self):
+        self.broker.run("topic", "create", "named", "--partitions", "2", check=0)
+        error = json.loads(self.broker.run("produce", "named", "x", "-p", "9", "--json", check=4).stderr)["error"]
+        self.assertEqual((error["code"], error["topic"], error["partition"]), ("UNKNOWN_PARTITION", "named", 9))
+
+    def test_resume_is_only_said_when_it_is_true(self):
+        self.broker.run("topic", "create", "resume", "--partitions", "1", check=0)
+        result = self.broker.run("produce", "resume", "--format", "json", stdin="nothing\n")
+        self.assert_refused(result, 1, "line 1")
+        self.assertNotIn("resume", result.stdout)
+        lines = "1\n2\n3\nnothing\n"
+        self.assertIn("resume with --skip 3", self.broker.run("produce", "resume", "--format", "json", "--skip", "1", stdin=lines, check=6).stdout)
+        self.assertNotIn("resume", self.broker.run("produce", "resume", "--file", "/nonexistent/x", check=1).stdout)
+
+    def test_an_empty_list_hints_at_what_was_asked(self):
+        for command in ("topic", "group"):
+            result = self.broker.run(command, "list", "--prefix", "zzz", check=0)
+            self.assertEqual(result.stdout, "")
+            self.assertIn(f"no {command} begins with zzz", result.stderr)
+
     def test_input_errors_name_the_line(self):
         self.broker.run("topic", "create", "in", "--if-not-exists", "--max-message-bytes", "2KiB", check=0)
         run = self.broker.run
@@ -281,6 +376,25 @@ class Folders(TestCase):
                 result = trilog("serve", "--config", config, "--set", f"data_dir={data}", timeout=20)
                 self.assertNotEqual(result.returncode, 0)
                 self.assertIn("belongs to node 1", result.stderr)
+
+    def test_configuration_files_and_folders_that_cannot_be_used(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assert_refused(trilog("serve", "--config", folder, "--check"), 2, folder, "folder")
+            path = os.path.join(folder, "node.toml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('data_dir = "/proc/nothing"\nlisten = "127.0.0.1:0"\n')
+            self.assert_refused(trilog("serve", "--config", path, timeout=20), 1, "/proc/nothing")
+            self.assert_refused(trilog("serve", "--config", path, "--check", "--set", "listen=localhost:http"), 2, "localhost:http", "port")
+
+    def test_a_strict_broker_says_how_to_create_the_topic(self):
+        with Broker(arguments=("--strict", "--topic", "orders:1")) as broker:
+            self.assert_refused(broker.run("produce", "ordrs", "x"), 4, "did you mean orders?", "trilog topic create ordrs")
+
+    def test_using_a_group_logs_nothing(self):
+        with Broker() as broker:
+            broker.run("produce", "t", "x", check=0)
+            broker.run("consume", "t", "-g", "g", check=0)
+            self.assertEqual(broker.log(), "")
 
     def test_nodes_are_fixed_when_the_folder_is_made(self):
         with Broker() as broker:

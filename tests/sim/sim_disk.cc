@@ -64,24 +64,35 @@ void SimDisk::start_sync(PendingSync sync) {
     held_.push_back(std::move(sync));
     return;
   }
+  work(sync.owner, [this, op = std::move(sync.op), path = std::move(sync.path), done = std::move(sync.done)]() mutable {
+    Status status = complete_sync(std::move(op), path);
+    return [done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); };
+  });
+}
+
+void SimDisk::start_load(Scheduler::Owner owner, UniqueFunction<void()> done) {
+  work(owner, [done = std::move(done)]() mutable { return std::move(done); });
+}
+
+template <typename Work>
+void SimDisk::work(Scheduler::Owner owner, Work what) {
   int64_t delay = sync_least_ns_;
   if (sync_most_ns_ > sync_least_ns_) {
     delay += static_cast<int64_t>(scheduler_.random().below(static_cast<uint64_t>(sync_most_ns_ - sync_least_ns_)));
   }
   ++outstanding_;
   scheduler_.add_outstanding(1);
-  auto finish = [self = self_, generation = generation_, sync = std::move(sync)]() mutable {
+  auto finish = [self = self_, generation = generation_, owner, what = std::move(what)]() mutable {
     SimDisk* disk = *self;
     if (disk == nullptr || disk->generation_ != generation) return;
     --disk->outstanding_;
     disk->scheduler_.add_outstanding(-1);
-    Status status = disk->complete_sync(std::move(sync.op), sync.path);
-    disk->scheduler_.run_at(
-        disk->scheduler_.now_ns(), sync.owner,
-        [done = std::move(sync.done), status = std::move(status)]() mutable { done(std::move(status)); });
+    disk->scheduler_.run_at(disk->scheduler_.now_ns(), owner, what());
   };
   scheduler_.run_at(scheduler_.now_ns() + delay, Scheduler::kWorld, std::move(finish));
 }
+
+bool SimDisk::is_cold() { return cold_percent_ > 0 && scheduler_.random().below(100) < cold_percent_; }
 
 Status SimDisk::complete_sync(DiskOp op, std::string_view path) {
   bool is_file = op.kind == DiskOp::Kind::kSyncFile;

@@ -70,6 +70,8 @@ class SimDisk {
   uint64_t bytes_used() const { return image_.bytes_used(); }
   // Each asynchronous sync takes a drawn time between the two (50 to 200 µs if never called).
   void set_sync_delay(int64_t least_ns, int64_t most_ns);
+  // So many of a hundred cached reads find nothing in memory; loading then takes as long as a sync.
+  void set_cold_reads(uint32_t percent) { cold_percent_ = percent; }
   // While held, asynchronous syncs do not complete; letting go starts their delay.
   void hold_syncs(bool hold);
   size_t syncs_held() const { return held_.size(); }
@@ -104,6 +106,11 @@ class SimDisk {
   void perform(DiskOp op);
   Status check(DiskCall call, std::string_view path);
   void start_sync(PendingSync sync);
+  void start_load(Scheduler::Owner owner, UniqueFunction<void()> done);
+  // After the time the disk takes: what() on the disk's side, and what it returns as a task of the owner.
+  template <typename Work>
+  void work(Scheduler::Owner owner, Work what);
+  bool is_cold();
   Status complete_sync(DiskOp op, std::string_view path);
   void close_inode(InodeId inode);
   void drop_cache(InodeId inode);
@@ -124,6 +131,7 @@ class SimDisk {
   uint64_t capacity_ = UINT64_MAX;
   int64_t sync_least_ns_ = 50'000;
   int64_t sync_most_ns_ = 200'000;
+  uint32_t cold_percent_ = 0;
   int outstanding_ = 0;
   bool hold_ = false;
   std::vector<PendingSync> held_;

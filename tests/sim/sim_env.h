@@ -47,6 +47,9 @@ class SimEnv : public Env {
   void on_fatal(UniqueFunction<void(const Status&)> hook) { on_fatal_ = std::move(hook); }
   // Stops this shard's clockwork without destroying it: due and later tasks are destroyed.
   void stop() { executor_.stop(); }
+  // SIGSTOP and SIGCONT: nothing runs here meanwhile; what became due comes late.
+  void pause() { executor_.pause(); }
+  void resume() { executor_.resume(); }
   // A jump of the wall clock, kept until the next call (fault F14); monotonic time goes on.
   void set_wall_offset_ms(int64_t offset) { clock_.wall_offset_ms = offset; }
   const std::string& name() const { return name_; }

@@ -40,6 +40,18 @@ class SimFile : public File {
     return count;
   }
 
+  Result<std::optional<size_t>> read_cached(uint64_t offset, MutableByteView out) const override {
+    SimDisk* disk = TRY(reach());
+    if (disk->is_cold()) return std::optional<size_t>();
+    return std::optional(TRY(read_at(offset, out)));
+  }
+
+  void load(uint64_t, uint64_t, UniqueFunction<void()> done) const override {
+    SimDisk* disk = *disk_;
+    if (disk == nullptr || disk->generation_ != generation_) return;
+    disk->start_load(owner_, std::move(done));
+  }
+
   using File::write_at;
   Status write_at(uint64_t offset, std::span<const ByteView> pieces) override {
     SimDisk* disk = TRY(reach_for_writing("write"));

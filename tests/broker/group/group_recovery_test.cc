@@ -285,7 +285,7 @@ class CommitRun {
 };
 
 TEST(GroupRecovery, CommittedOffsetsNeverGoBackThroughCrashes) {
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     CommitRun(seed).run();
     if (HasFailure()) return;

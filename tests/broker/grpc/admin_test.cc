@@ -188,12 +188,12 @@ TEST_F(AdminTest, ListensOnBothLoopbackAddressesWithOnePort) {
 TEST_F(AdminTest, NamesTheProcessThatHasAPort) {
   std::string holder = grpc_edge::holder_of_port(server_->port());
   EXPECT_THAT(holder, HasSubstr("(pid " + std::to_string(::getpid()) + ")"));
-  auto taken = grpc_edge::resolve_listen({"localhost:" + std::to_string(server_->port())});
+  auto taken = grpc_edge::listen_on({"localhost:" + std::to_string(server_->port())});
   ASSERT_FALSE(taken.ok());
   EXPECT_EQ(taken.status().code(), Errc::kAlreadyExists);
   EXPECT_THAT(std::string(taken.status().message()), HasSubstr("(pid "));
   for (const char* bad : {"", "localhost", "localhost:", "localhost:x", "localhost:70000", "::1:9092", "[::1"}) {
-    EXPECT_EQ(grpc_edge::resolve_listen({bad}).status().code(), Errc::kInvalidArgument) << bad;
+    EXPECT_EQ(grpc_edge::listen_on({bad}).status().code(), Errc::kInvalidArgument) << bad;
   }
 }
 

@@ -306,30 +306,6 @@ TEST_F(ProduceTest, ReportsDamageToReadersOfRecordsAndGivesRawBatchesToOthers) {
   EXPECT_EQ(fetch(raw).record_batches_size(), 2);
 }
 
-TEST_F(ProduceTest, TakesABombForDamageWithoutGrowing) {
-  for (Codec codec : {Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
-    // 80 MiB of zeros in one value, over the cap for readers; built by hand because no client could send it as records.
-    Bytes zeros(80u << 20);
-    std::memset(zeros.data(), 0, zeros.size());
-    Result<Bytes> packed = compress(codec, zeros);
-    ASSERT_TRUE(packed.ok());
-    if (packed->size() > 900'000) continue;  // snappy and lz4 cannot pack it below the message limit
-    std::string bytes = batch_of({"a"}, codec).substr(0, kBatchHeaderBytes) + std::string(as_text(*packed));
-    auto* raw = reinterpret_cast<std::byte*>(bytes.data());
-    store_big_endian<int32_t>(raw + 8, static_cast<int32_t>(bytes.size() - kBatchLengthPrefixBytes));
-    store_big_endian<uint32_t>(raw + 17, crc32c(as_bytes(bytes).subspan(kBatchCrcStart)));
-    v1::ProduceResponse response;
-    Call call;
-    grpc::Status status = data_->Produce(&call, batch(bytes), &response);
-    if (!status.ok()) {
-      EXPECT_EQ(refusal_of(status, call).error.outcome(), kNotWritten);
-      continue;
-    }
-    EXPECT_THAT(refused(fetch_request("orders", response.positions(0).offset())),
-                IsRefused(StatusCode::DATA_LOSS, "DATA_DAMAGED", kNotApplicable));
-  }
-}
-
 class FetchTest : public EdgeTest {
  protected:
   void SetUp() override {

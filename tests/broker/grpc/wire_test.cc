@@ -6,6 +6,7 @@
 #include "broker/grpc/grpc_error.h"
 #include "broker/grpc/outbox.h"
 #include "broker/grpc/produce_codec.h"
+#include "broker/grpc/unary_call.h"
 #include "trilog/v1/broker.pb.h"
 
 namespace trilog::grpc_edge {
@@ -96,6 +97,43 @@ TEST(ProduceCodec, BoundsHowMuchOneRequestCanMakeUsHold) {
   error = parse_produce(in_slices(headers.SerializeAsString(), 4'096), options, again);
   ASSERT_TRUE(error.has_value());
   EXPECT_EQ(error->details.at("limit"), "2");
+}
+
+TEST(ProduceCodec, BoundsTheHeadersOfAllRecordsTogether) {
+  BrokerOptions options;
+  options.headers_per_request_max = 5;
+  v1::ProduceRequest request;
+  request.set_topic("t");
+  for (int i = 0; i < 5; ++i) request.add_records()->add_headers();
+  ReceivedProduce received;
+  EXPECT_FALSE(parse_produce(in_slices(request.SerializeAsString(), 4'096), options, received).has_value());
+  request.mutable_records(4)->add_headers();
+  ReceivedProduce again;
+  auto error = parse_produce(in_slices(request.SerializeAsString(), 4'096), options, again);
+  ASSERT_TRUE(error.has_value());
+  EXPECT_EQ(error->code, api::ErrorCode::kInvalidRequest);
+  EXPECT_EQ(error->details.at("limit"), "5");
+}
+
+// Positions of no bytes: what is two bytes to send is a hundred to hold.
+TEST(ParseMessage, RefusesALongMessageBeforeItReadsIt) {
+  BrokerOptions options;
+  options.control_bytes_max = 1'000;
+  v1::FetchRequest request;
+  for (int i = 0; i < 500; ++i) request.add_partitions();
+  v1::FetchRequest parsed;
+  EXPECT_FALSE(parse_message(in_slices(request.SerializeAsString(), 100), options, parsed).has_value());
+  EXPECT_EQ(parsed.partitions_size(), 500);
+  request.add_partitions();
+  v1::FetchRequest refused;
+  auto error = parse_message(in_slices(request.SerializeAsString(), 100), options, refused);
+  ASSERT_TRUE(error.has_value());
+  EXPECT_EQ(error->code, api::ErrorCode::kInvalidRequest);
+  EXPECT_EQ(error->details.at("limit"), "1000");
+  EXPECT_EQ(refused.partitions_size(), 0);
+  auto malformed = parse_message(in_slices("\xff", 1), options, refused);
+  ASSERT_TRUE(malformed.has_value());
+  EXPECT_NE(malformed->message.find("not a FetchRequest"), std::string::npos);
 }
 
 TEST(ProduceCodec, PutsAnUnknownOutcomeBeforeADefiniteOne) {

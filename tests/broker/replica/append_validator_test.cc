@@ -142,6 +142,14 @@ TEST(AppendValidator, WalksTheRecordsOfAnUncompressedBatch) {
   EXPECT_THAT(outcome.message, HasSubstr("record 0"));
 }
 
+TEST(AppendValidator, RefusesARecordWithTooManyHeaders) {
+  const size_t limit = kRecordHeadersMax;
+  EXPECT_EQ(check(make_batch({{"k", "v", std::vector<testing::TestHeader>(limit)}})).code, std::nullopt);
+  Outcome outcome = check(make_batch({{"k", "v", std::vector<testing::TestHeader>(limit + 1)}}));
+  EXPECT_EQ(outcome.code, ErrorCode::kInvalidRequest);
+  EXPECT_THAT(outcome.message, HasSubstr("record 0 has more than 1000 headers"));
+}
+
 TEST(AppendValidator, RefusesABatchOverTheLimitAndSaysBothSizes) {
   Bytes batch = make_filled_batch(3, 400);
   const auto size = static_cast<int64_t>(batch.size());

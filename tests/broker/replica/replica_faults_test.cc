@@ -440,7 +440,7 @@ class CrashRun {
 };
 
 TEST(ReplicaFaults, KeepsEveryAcknowledgedRecordOnceThroughKillsAndPowerCuts) {
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     CrashRun(seed).run(8);
     if (HasFailure()) return;

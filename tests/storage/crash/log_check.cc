@@ -46,7 +46,7 @@ class Revival {
   std::string start();
   // `earlier`: what an earlier recovery of the same image gave.
   std::string compare(uint64_t seed, const ObservedNode& earlier = {});
-  std::string append_one(uint64_t seed);
+  std::string go_on(uint64_t seed);
   const ObservedNode& observed() const { return observed_; }
   LogNode& node() { return *node_; }
   void kill() {
@@ -55,6 +55,8 @@ class Revival {
   }
 
  private:
+  std::string append_one(LogNode::Entry& entry, size_t value_bytes);
+  std::string read_new(LogNode::Entry& entry);
   std::string finish_removals();
   std::string compare_log(LogNode::Entry& entry, const LogExpectation& expected, uint64_t seed,
                           const ObservedNode& earlier);
@@ -66,6 +68,7 @@ class Revival {
   std::unique_ptr<sim::SimEnv> env_;
   std::optional<LogNode> node_;
   ObservedNode observed_;
+  std::map<TopicPartition, std::vector<std::pair<Offset, Bytes>>> added_;  // by go_on()
 };
 
 std::string Revival::start() {
@@ -154,27 +157,47 @@ std::string Revival::compare_log(LogNode::Entry& entry, const LogExpectation& ex
   return "";
 }
 
-// The log is in working order: it takes a batch, syncs it, and gives it back.
-std::string Revival::append_one(uint64_t seed) {
+// The log is in working order: it takes batches over the end of a file, syncs them, and gives them back, also in the
+// next life of the process. What an earlier and longer life left behind must not fit what has grown in its place.
+std::string Revival::go_on(uint64_t seed) {
+  for (uint64_t i = 0; i <= seed % 10; ++i) {
+    for (auto& [id, entry] : node_->entries()) {
+      if (std::string wrong = append_one(entry, (seed >> i) % 1500); !wrong.empty()) return wrong;
+    }
+  }
+  kill();
+  if (std::string wrong = start(); !wrong.empty()) return "after going on: " + wrong;
   for (auto& [id, entry] : node_->entries()) {
-    Log& log = *entry.log;
-    Offset end = log.log_end();
-    auto latest = log.epochs().latest();
-    LeaderEpoch epoch = std::max(latest ? latest->epoch : LeaderEpoch(0), LeaderEpoch(1000));
-    Bytes batch =
-        testing::make_batch({{"new", std::string(seed % 3000, 'n')}}, {.base_offset = end, .leader_epoch = epoch});
-    auto appended = log.append(batch);
-    if (!appended.ok()) return "appending after recovery: " + appended.status().to_string();
-    log.request_sync();
-    world_.run_until_idle();
-    if (log.durable_end() != end + 1) return "a sync after recovery does not make the log durable";
-    auto slice = log.read(end, 1, log.log_end());
-    if (!slice.ok()) return "reading after recovery: " + slice.status().to_string();
+    if (std::string wrong = read_new(entry); !wrong.empty()) return "after going on: " + wrong;
+    if (observed_.at(id).holes.empty()) entry.log->check_invariants();
+  }
+  return "";
+}
+
+std::string Revival::append_one(LogNode::Entry& entry, size_t value_bytes) {
+  Log& log = *entry.log;
+  Offset end = log.log_end();
+  auto latest = log.epochs().latest();
+  LeaderEpoch epoch = std::max(latest ? latest->epoch : LeaderEpoch(0), LeaderEpoch(1000));
+  Bytes batch =
+      testing::make_batch({{"new", std::string(value_bytes, 'n')}}, {.base_offset = end, .leader_epoch = epoch});
+  auto appended = log.append(batch);
+  if (!appended.ok()) return "appending after recovery: " + appended.status().to_string();
+  log.request_sync();
+  world_.run_until_idle();
+  if (log.durable_end() != end + 1) return "a sync after recovery does not make the log durable";
+  added_[entry.spec.id()].push_back({end, std::move(batch)});
+  return "";
+}
+
+std::string Revival::read_new(LogNode::Entry& entry) {
+  for (const auto& [offset, batch] : added_[entry.spec.id()]) {
+    auto slice = entry.log->read(offset, 1, entry.log->log_end());
+    if (!slice.ok()) return "reading: " + slice.status().to_string();
     auto run = read_slice(*slice);
     if (!run.ok() || run->batches.size() != 1 || !bytes_equal(run->batches[0].bytes(), batch)) {
-      return "what was appended after recovery cannot be read";
+      return "what was appended at " + std::to_string(offset.value()) + " cannot be read";
     }
-    if (observed_.at(id).holes.empty()) log.check_invariants();
   }
   return "";
 }
@@ -211,7 +234,7 @@ std::string check_image(const sim::DiskImage& image, const NodeExpectation& expe
     const Observed& again = revival.observed().at(id);
     if (again != seen) return "recovering twice gives another log: first " + text(seen) + "; then " + text(again);
   }
-  return seed % 8 == 0 ? revival.append_one(seed) : "";
+  return seed % 8 == 0 ? revival.go_on(seed / 8) : "";
 }
 
 // A crash while recovering from a crash, at any of its disk operations. `crashes`: how many were tried.

@@ -36,7 +36,8 @@ class View {
   }
   // One store batch per log batch up to `end`; `written` runs after each.
   Status catch_up(Offset end, StateSync sync, const std::function<void(const StateBatch&)>& written) {
-    Offset at = TRY(applied());
+    // A log whose first segments never reached the disk, though later ones did, starts further up.
+    Offset at = std::max(TRY(applied()), log_.log_start());
     while (at < end) {
       LogSlice slice = TRY(log_.read(at, kBytesPerRead, end));
       BatchRun run = TRY(read_slice(slice));
@@ -217,6 +218,7 @@ std::string ViewCase::check_view(LogNode& node, size_t kept) {
     View view(recovered, store);
     auto applied = view.applied();
     if (!applied.ok()) return applied.status().to_string();
+    if (kept > 0 && *applied < recovered.log_start()) return "the log lost records that the view reflects";
     if (*applied > end) return "the view reflects offset " + std::to_string(applied->value()) + ", past the log's end";
     if (Status caught_up = view.catch_up(end, StateSync::kLater, ignore); !caught_up.ok()) return caught_up.to_string();
   }

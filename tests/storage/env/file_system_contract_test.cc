@@ -37,7 +37,7 @@ class RealHost : public Host {
   testing::TempDir folder_;
   testing::TestExecutor executor_;
   testing::ThreadSyncRunner runner_;
-  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_);
+  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_, runner_);
 };
 
 class SimHost : public Host {
@@ -285,6 +285,42 @@ TEST_P(FileSystemContract, SyncAnswersLaterAndOnce) {
   EXPECT_TRUE(host_->run_until([&] { return folder_answers > 0; }));
   EXPECT_EQ(answers, 1);
   EXPECT_EQ(folder_answers, 1);
+}
+
+TEST_P(FileSystemContract, WhatWasLoadedIsReadOutOfMemory) {
+  std::unique_ptr<File> file = open("a");
+  std::string content(1u << 20, 'x');
+  ASSERT_TRUE(file->write_at(0, as_bytes(content)).ok());
+  ASSERT_TRUE(file->sync_now().ok());
+  Bytes out(content.size());
+  std::optional<size_t> cached;
+  // Other programs may press the pages out again: then it is loaded again.
+  for (int attempt = 0; attempt < 20 && !cached; ++attempt) {
+    file->drop_cache();
+    bool loaded = false;
+    bool inside = true;
+    file->load(0, content.size(), [&] {
+      EXPECT_FALSE(inside);
+      loaded = true;
+    });
+    inside = false;
+    ASSERT_TRUE(host_->run_until([&] { return loaded; }));
+    Result<std::optional<size_t>> got = file->read_cached(0, out.mutable_view());
+    ASSERT_TRUE(got.ok()) << got.status().to_string();
+    cached = *got;
+  }
+  ASSERT_EQ(cached, content.size());
+  EXPECT_EQ(as_text(out.view()), content);
+}
+
+TEST_P(FileSystemContract, LoadingPastTheEndOrOfAFileClosedMeanwhileEnds) {
+  std::unique_ptr<File> file = open("a");
+  ASSERT_TRUE(file->write_at(0, as_bytes("abc")).ok());
+  int loaded = 0;
+  file->load(0, uint64_t{1} << 30, [&] { ++loaded; });
+  file->load(1000, 5, [&] { ++loaded; });
+  file.reset();
+  EXPECT_TRUE(host_->run_until([&] { return loaded == 2; }));
 }
 
 TEST_P(FileSystemContract, SyncsOfManyFilesRunSideBySide) {

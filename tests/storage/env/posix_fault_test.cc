@@ -105,7 +105,7 @@ class PosixFaultTest : public ::testing::Test {
   testing::TempDir folder_;
   testing::TestExecutor executor_;
   testing::ThreadSyncRunner runner_;
-  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_);
+  std::unique_ptr<FileSystem> files_ = make_posix_file_system(executor_, runner_, runner_);
   std::unique_ptr<File> file_;
 };
 

@@ -76,7 +76,7 @@ TEST(PosixFileSystem, SyncWaitsOnTheRunnerAndAnswersThroughTheExecutor) {
   testing::TempDir folder;
   testing::TestExecutor executor;
   HeldRunner runner;
-  std::unique_ptr<FileSystem> files = make_posix_file_system(executor, runner);
+  std::unique_ptr<FileSystem> files = make_posix_file_system(executor, runner, runner);
   std::unique_ptr<File> file = files->open(folder / "a", OpenMode::kCreate).value();
   bool answered = false;
   file->sync([&](const Status&) { answered = true; });
@@ -97,7 +97,7 @@ TEST(PosixFileSystem, AClosedFileKeepsItsDescriptorUntilItsSyncIsThrough) {
   testing::TempDir folder;
   testing::TestExecutor executor;
   LateRunner runner;
-  std::unique_ptr<FileSystem> files = make_posix_file_system(executor, runner);
+  std::unique_ptr<FileSystem> files = make_posix_file_system(executor, runner, runner);
   std::unique_ptr<File> file = files->open(folder / "a", OpenMode::kCreate).value();
   Status answer(Errc::kFailed, "not yet");
   file->sync([&](Status status) { answer = std::move(status); });

@@ -309,6 +309,21 @@ TEST(RecordBatch, AcceptsTheSmallestHeader) {
   EXPECT_EQ(records_of(batch), (std::vector<TestRecord>{{"k", "v", {{"", std::nullopt}}}}));
 }
 
+// A record with `count` empty headers, behind one without any.
+Bytes batch_with_headers(int32_t count, Codec codec = Codec::kNone) {
+  return make_batch({{"a", "1"}, {"k", "v", std::vector<testing::TestHeader>(static_cast<size_t>(count))}},
+                    {.codec = codec});
+}
+
+TEST(RecordBatch, RefusesARecordWithTooManyHeaders) {
+  EXPECT_EQ(check_code(batch_with_headers(kRecordHeadersMax)), Errc::kOk);
+  for (int32_t count : {kRecordHeadersMax + 1, 1 << 20}) {
+    Status status = parsed(batch_with_headers(count)).check_records();
+    EXPECT_EQ(status.code(), Errc::kTooLarge);
+    EXPECT_EQ(status.message(), "record batch: record 1 has more than 1000 headers");
+  }
+}
+
 TEST(RecordBatch, RefusesAWrongCountOrLastOffset) {
   for (int32_t count : {0, 1, 2, 4, 1000}) {
     Bytes batch = make_filled_batch(3, 10);
@@ -395,6 +410,23 @@ TEST(RecordIterator, CapsTheDecompressedBlock) {
     Bytes batch = make_batch({{"k", std::string(100000, 'x')}}, {.codec = codec});
     EXPECT_EQ(RecordIterator::open(parsed(batch), 100000).status().code(), Errc::kTooLarge);
     EXPECT_TRUE(RecordIterator::open(parsed(batch), 100100).ok());
+  }
+}
+
+// 8 Mi headers in a block of 16 MiB would be 320 MiB of views, and far fewer bytes are enough to send them.
+TEST(RecordIterator, RefusesTooManyHeadersBeforeItMakesRoomForThem) {
+  for (Codec codec : {Codec::kNone, Codec::kZstd}) {
+    EXPECT_TRUE(read_all(parsed(batch_with_headers(kRecordHeadersMax, codec))).status.ok());
+    Bytes batch = batch_with_headers(kRecordHeadersMax + 1, codec);
+    RecordIterator iterator = RecordIterator::open(parsed(batch), kCapBytes).value();
+    ASSERT_TRUE(iterator.next().ok());
+    size_t before = allocation_count();
+    Status status = iterator.next().status();
+    size_t allocated = allocation_count() - before;
+    EXPECT_EQ(status.code(), Errc::kTooLarge);
+    EXPECT_EQ(status.message(), "record batch: the record after offset delta 0 has more than 1000 headers");
+    EXPECT_LT(allocated, 10u);
+    EXPECT_EQ(iterator.next().status().code(), Errc::kTooLarge);
   }
 }
 

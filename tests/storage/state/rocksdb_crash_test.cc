@@ -118,10 +118,10 @@ int run_writer(const std::string& path, int pipe_end) {
 int run_full_disk(const std::string& path) {
   if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return kSkipped;
   if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return kSkipped;
-  if (::mount("tmpfs", path.c_str(), "tmpfs", 0, "size=12m") != 0) return kSkipped;
+  if (::mount("tmpfs", path.c_str(), "tmpfs", 0, "size=20m") != 0) return kSkipped;
   {
     std::ofstream ballast(path + "/ballast", std::ios::binary);
-    ballast << std::string(4u << 20, 'b');
+    ballast << std::string(12u << 20, 'b');
   }
   std::unique_ptr<StateStore> store = provider()->open(path + "/state").value();
   uint64_t number = 1;
@@ -129,7 +129,7 @@ int run_full_disk(const std::string& path) {
   auto put = [&store](uint64_t key) {
     StateBatch batch;
     batch.put(as_bytes(key_of(key)), as_bytes(value_of(key)));
-    return store->write(batch, StateSync::kNow);
+    return store->write(batch, key % 2 == 0 ? StateSync::kNow : StateSync::kLater);
   };
   while (status.ok() && number < 100'000) {
     status = put(number);
@@ -399,6 +399,24 @@ TEST(RocksDbStateStore, RunsOneBackgroundThreadAndKeepsNoLogFiles) {
     bytes += entry.file_size();
   }
   EXPECT_LT(bytes, 12u << 20) << "600 live values of about 900 bytes, and what is not compacted yet";
+}
+
+// Nodes that share a process share RocksDB's thread; opening one store must not hold up the flushes of another.
+TEST(RocksDbStateStore, StoresOfOneProcessFlushWhileOthersOpen) {
+  testing::TempDir folder(kMemory);
+  std::vector<std::unique_ptr<StateStoreProvider>> providers;
+  std::vector<std::unique_ptr<StateStore>> stores;
+  uint64_t number = 1;
+  for (int i = 0; i < 3; ++i) {
+    providers.push_back(provider());
+    stores.push_back(providers.back()->open(folder / std::to_string(i)).value());
+    for (uint64_t end = number + 1300; number < end; ++number) {
+      for (const std::unique_ptr<StateStore>& store : stores) {
+        ASSERT_TRUE(write_number(*store, number, StateSync::kLater).ok());
+      }
+    }
+  }
+  for (const std::unique_ptr<StateStore>& store : stores) EXPECT_EQ(last_number(*store).value(), number - 1);
 }
 
 }  // namespace

@@ -1,0 +1,141 @@
+// The receiving half of Producer: what the answers of a stream, or its end, mean for the batches that were on their
+// way.
+#include <algorithm>
+
+#include "client/producer_impl.h"
+#include "storage/base/check.h"
+
+namespace trilog::client {
+namespace {
+
+constexpr int64_t kBackoffMs = 20;
+
+bool is_sequence_error(const Error& error) {
+  return error.code == "OUT_OF_ORDER_SEQUENCE" || error.code == "INVALID_PRODUCER_EPOCH" ||
+         error.code == "UNKNOWN_PRODUCER";
+}
+
+}  // namespace
+
+void Producer::Impl::read_loop(std::shared_ptr<Stream> stream) {
+  v1::ProduceResponse response;
+  while (stream->calls->Read(&response)) {
+    std::vector<Finished> finished;
+    {
+      std::lock_guard lock(mutex_);
+      on_answer(*stream, response, finished);
+      changed_.notify_one();
+    }
+    tell(finished);
+    response.Clear();
+  }
+  grpc::Status status = stream->calls->Finish();
+  std::vector<Finished> finished;
+  {
+    std::lock_guard lock(mutex_);
+    stream->broken = true;
+    on_broken(*stream, finished);
+    changed_.notify_all();
+  }
+  if (!status.ok() && status.error_details().empty()) client_.forget(stream->channel);
+  tell(finished);
+}
+
+void Producer::Impl::on_answer(Stream& stream, const v1::ProduceResponse& response, std::vector<Finished>& finished) {
+  if (stream.expected.empty()) return;
+  Sent sent = std::move(stream.expected.front());
+  stream.expected.pop_front();
+  Partition& partition = *sent.partition;
+  CHECK(!partition.in_flight.empty());
+  BatchPtr batch = std::move(partition.in_flight.front());
+  partition.in_flight.pop_front();
+  if (response.has_error())
+    return on_failure(sent.topic, partition, std::move(batch), decode_error(response.error()), finished);
+  const v1::Produced& position = response.positions(0);
+  if (position.has_error())
+    return on_failure(sent.topic, partition, std::move(batch), decode_error(position.error()), finished);
+  Finished done;
+  done.delivery.partition = position.partition();
+  done.delivery.offset = position.offset();
+  done.delivery.timestamp_ms = position.timestamp_ms() > 0 ? position.timestamp_ms() : -1;
+  done.delivery.duplicate = position.duplicate();
+  done.durability = response.durability();
+  done.delivery.synced_replicas = response.synced_replicas();
+  done.delivery.replicas = response.replicas();
+  done.topic = sent.topic;
+  done.batch = std::move(batch);
+  finished.push_back(std::move(done));
+}
+
+void Producer::Impl::on_failure(const std::string& name, Partition& partition, BatchPtr batch, Error error,
+                                std::vector<Finished>& finished) {
+  bool first = !partition.failed;
+  partition.failed = true;
+  partition.not_before_ms = steady_ms() + std::max<int64_t>(error.retry_after_ms, kBackoffMs);
+  bool unknown = error.outcome == Error::Outcome::kUnknown;
+  if (unknown) batch->maybe_written = true;
+  if (error.code == "PREVIOUS_FAILED" && (!partition.retry.empty() || !partition.refusal)) {
+    // Swept along by an earlier one: goes again after it.
+    partition.retry.push_back(std::move(batch));
+    return;
+  }
+  bool repeat = unknown ? options_.idempotent : error.retriable;
+  if (repeat) {
+    batch->last_error = std::move(error);
+    partition.retry.push_back(std::move(batch));
+    return;
+  }
+  if (is_sequence_error(error)) renew_producer_ = true;
+  if (unknown) renew_producer_ = true;
+  if (!unknown && first && batch->has_sequence()) {
+    // The sequence it would have had goes to the next batch; none of those sent after it can have been written.
+    partition.next_sequence = batch->base_sequence();
+    partition.renumber = true;
+  }
+  if (!options_.skip_refused && error.code != "PREVIOUS_FAILED") {
+    partition.refusal = Error{"PREVIOUS_FAILED",
+                              "not written, because an earlier record for the same partition failed: " + error.message};
+  }
+  fail(name, std::move(batch), std::move(error), finished);
+}
+
+// Everything on its way over this stream has an unknown outcome.
+void Producer::Impl::on_broken(Stream& stream, std::vector<Finished>& finished) {
+  while (!stream.expected.empty()) {
+    Sent sent = std::move(stream.expected.front());
+    stream.expected.pop_front();
+    if (sent.partition->in_flight.empty()) continue;
+    BatchPtr batch = std::move(sent.partition->in_flight.front());
+    sent.partition->in_flight.pop_front();
+    on_failure(
+        sent.topic, *sent.partition, std::move(batch),
+        {"OUTCOME_UNKNOWN", "the connection to the broker was lost before it answered", true, Error::Outcome::kUnknown},
+        finished);
+  }
+}
+
+void Producer::Impl::fail(const std::string& name, BatchPtr batch, Error error, std::vector<Finished>& finished) {
+  Finished done;
+  done.topic = name;
+  done.batch = std::move(batch);
+  done.error = std::move(error);
+  finished.push_back(std::move(done));
+}
+
+void Producer::Impl::tell(std::vector<Finished>& finished) {
+  size_t records = 0;
+  size_t bytes = 0;
+  for (Finished& done : finished) {
+    done.delivery.durability = done.durability;
+    records += static_cast<size_t>(done.batch->count());
+    bytes += done.batch->memory();
+    done.batch->deliver(done.topic, done.delivery, done.error ? &*done.error : nullptr);
+  }
+  if (finished.empty()) return;
+  std::lock_guard lock(mutex_);
+  unfinished_ -= records;
+  buffered_ -= bytes;
+  space_.notify_all();
+}
+
+}  // namespace trilog::client
