@@ -100,8 +100,10 @@ constexpr auto kInfos = [] {
   return infos;
 }();
 
+// "127.example.org" is a name, and may lead anywhere.
 bool is_loopback(std::string_view host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+  bool numbers = host.find_first_not_of("0123456789.") == std::string_view::npos;
+  return host == "localhost" || host == "::1" || host == "[::1]" || (host.starts_with("127.") && numbers);
 }
 
 struct HostPort {

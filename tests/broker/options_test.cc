@@ -73,10 +73,12 @@ TEST(Options, ANonLoopbackAddressNeedsItsConsent) {
     options.listen = listen;
     EXPECT_TRUE(check_options(options).ok()) << listen;
   }
-  options.listen = "0.0.0.0:9092";
-  Status refused = check_options(options);
-  ASSERT_FALSE(refused.ok());
-  EXPECT_NE(refused.message().find(std::string(kInsecureConsent)), std::string::npos);
+  for (const char* listen : {"0.0.0.0:9092", "127.example.org:9092"}) {
+    options.listen = listen;
+    Status refused = check_options(options);
+    ASSERT_FALSE(refused.ok()) << listen;
+    EXPECT_NE(refused.message().find(std::string(kInsecureConsent)), std::string::npos);
+  }
   options.insecure = "yes";
   EXPECT_FALSE(check_options(options).ok());
   options.insecure = kInsecureConsent;
