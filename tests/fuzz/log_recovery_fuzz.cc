@@ -14,23 +14,17 @@
 #include "tests/fuzz/log_files.h"
 #include "tests/sim/sim_env.h"
 #include "tests/support/batches.h"
+#include "tests/support/partition.h"
 
 namespace trilog::fuzz {
 namespace {
 
-constexpr const char* kFolder = "data/topics/0123/7";
+using testing::kLogFolder;
+using testing::test_meta;
+
 constexpr uint32_t kBatchBytesMax = 128u << 20;  // over malloc_limit_mb: believing a length is found out
 
 constexpr Offset kLastOffset{INT64_MAX - 10};
-
-PartitionMeta meta() {
-  PartitionMeta meta;
-  meta.topic_id = TopicId(1, 2);
-  meta.topic = "orders";
-  meta.partition = PartitionId(7);
-  meta.replicas = {BrokerId(1)};
-  return meta;
-}
 
 LogConfig config() {
   LogConfig config;
@@ -103,7 +97,7 @@ class Examination {
   // A mark tells the truth of the log as it was: only what lies below and above the place it names can be damaged.
   bool may_end_at(const LogMark& mark) {
     if (mark.segment < Offset(0)) return true;
-    sim::InodeId inode = disk_.image().find(join_path(kFolder, numbered_file(mark.segment, kLogSuffix)));
+    sim::InodeId inode = disk_.image().find(join_path(kLogFolder, numbered_file(mark.segment, kLogSuffix)));
     ByteView content = inode == sim::kNoInode ? ByteView() : disk_.image().content(inode);
     if (mark.position >= content.size()) return true;
     ByteView rest = content.subspan(static_cast<size_t>(mark.position));
@@ -117,12 +111,12 @@ class Examination {
     Bytes content = Bytes::copy_of(input.piece());
     if ((choice & kChecksumsRight) != 0) fix_checksums(form_of(kind), content.mutable_view());
     std::string name = kind.numbered ? numbered_file(base, kind.name) : std::string(kind.name);
-    disk_.put_file(join_path(kFolder, name), content);
+    disk_.put_file(join_path(kLogFolder, name), content);
   }
 
   void open(bool clean) {
     env_ = world_.make_env(disk_);
-    auto opened = Log::open(*env_, kFolder, meta(), config(), mark_, clean);
+    auto opened = Log::open(*env_, std::string(kLogFolder), test_meta(), config(), mark_, clean);
     CHECK(opened.ok());  // damage does not fail the opening, and the disk does not refuse
     log_ = std::move(*opened);
   }
@@ -204,11 +198,13 @@ class Examination {
     if (!first.holes) same = same && first.batches == again.batches;
     // An empty log has no use for them.
     if (!first.holes && first.start < first.end) same = same && first.epochs == again.epochs;
+    std::string other;
     for (const auto& [base, crc] : first.batches) {
       auto found = again.batches.find(base);
-      same = same && (found == again.batches.end() || found->second == crc);
+      if (found != again.batches.end() && found->second != crc) other += "; another at " + std::to_string(base.value());
     }
-    if (!same) check_failed(__FILE__, __LINE__, when.c_str(), "first " + text(first) + "; then " + text(again));
+    if (same && other.empty()) return;
+    check_failed(__FILE__, __LINE__, when.c_str(), "first " + text(first) + "; then " + text(again) + other);
   }
 
   void look_up(const Seen& seen) {

@@ -11,11 +11,12 @@
 #include "tests/fuzz/log_files.h"
 #include "tests/sim/sim_env.h"
 #include "tests/support/batches.h"
+#include "tests/support/partition.h"
 
 namespace trilog::fuzz {
 namespace {
 
-constexpr const char* kFolder = "data/topics/0123/7";
+using testing::kLogFolder;
 
 class Writer {
  public:
@@ -29,8 +30,7 @@ class Writer {
     LogConfig config;
     config.segment_bytes = 600;
     config.index_interval_bytes = 150;
-    PartitionMeta meta{.topic_id = TopicId(1, 2), .topic = "orders", .partition = PartitionId(7), .replicas = {}};
-    auto log = Log::open(*env, kFolder, meta, config, std::nullopt, false).value();
+    auto log = Log::open(*env, std::string(kLogFolder), testing::test_meta(), config, std::nullopt, false).value();
     for (int i = 0; i < 12; ++i) {
       testing::TestBatchOptions options{.base_offset = log->log_end(), .leader_epoch = LeaderEpoch(i < 5 ? 1 : 3)};
       options.codec = i % 4 == 3 ? Codec::kLz4 : Codec::kNone;
@@ -64,7 +64,7 @@ class Writer {
       out.long_number(static_cast<int64_t>(mark.position));
     }
     const sim::DiskImage& image = disk.image();
-    for (const auto& [file, inode] : image.node(image.find(kFolder))->entries) add(out, file, image.content(inode));
+    for (const auto& [file, inode] : image.node(image.find(kLogFolder))->entries) add(out, file, image.content(inode));
     std::ofstream(folder_ + "/" + name, std::ios::binary | std::ios::trunc) << out.text();
   }
   static void add(InputWriter& out, const std::string& file, ByteView content) {
@@ -82,7 +82,7 @@ class Writer {
   const std::string folder_;
 };
 
-std::string segment(int64_t base) { return std::string(kFolder) + "/" + numbered_file(Offset(base), kLogSuffix); }
+std::string segment(int64_t base) { return std::string(kLogFolder) + "/" + numbered_file(Offset(base), kLogSuffix); }
 
 void write_all(const std::string& corpus) {
   Writer writer(corpus + "/log_recovery_fuzz");

@@ -14,19 +14,9 @@
 #include "storage/log/offset_index.h"
 #include "tests/sim/sim_env.h"
 #include "tests/support/batches.h"
+#include "tests/support/partition.h"
 
 namespace trilog::testing {
-
-inline constexpr std::string_view kLogFolder = "data/topics/0123/7";
-
-inline PartitionMeta test_meta() {
-  PartitionMeta meta;
-  meta.topic_id = TopicId(1, 2);
-  meta.topic = "orders";
-  meta.partition = PartitionId(7);
-  meta.replicas = {BrokerId(1)};
-  return meta;
-}
 
 // Batches of `count` records with `value_size` bytes each, like "v17" padded.
 inline Bytes numbered_batch(Offset base, int32_t count, size_t value_size = 10, LeaderEpoch epoch = LeaderEpoch(1),
