@@ -27,6 +27,14 @@ class LogDirectoryTest : public testing::LogFixture {
     to.request_sync();
     world.run_until_idle();
   }
+  // A log of `batches` that is no longer open and about to be removed; its folder.
+  std::string abandoned_log(int batches = 1) {
+    auto opened = directory().open(meta_of(1), config).value();
+    EXPECT_EQ(opened->log_end(), Offset(0));
+    write(*opened, batches);
+    opened->abandon();
+    return opened->directory();
+  }
   Status remove(const TopicPartition& partition) {
     std::optional<Status> answer;
     directory_->remove(partition, [&](Status status) { answer = std::move(status); });
@@ -75,11 +83,7 @@ TEST_F(LogDirectoryTest, GivesEachLogItsMark) {
 }
 
 TEST_F(LogDirectoryTest, RemovingALogIsDurableBeforeItIsAnswered) {
-  auto opened = directory().open(meta_of(1), config).value();
-  write(*opened);
-  std::string folder = opened->directory();
-  opened->abandon();
-  opened.reset();
+  std::string folder = abandoned_log();
   EXPECT_TRUE(remove(id_of(meta_of(1))).ok());
   EXPECT_FALSE(files().exists(folder));
   env_.reset();
@@ -90,11 +94,7 @@ TEST_F(LogDirectoryTest, RemovingALogIsDurableBeforeItIsAnswered) {
 
 TEST_F(LogDirectoryTest, RemovesTheFilesInTheBackground) {
   config.segment_bytes = 300;
-  auto opened = directory().open(meta_of(1), config).value();
-  write(*opened, 20);
-  std::string topic = parent_path(opened->directory());
-  opened->abandon();
-  opened.reset();
+  std::string topic = parent_path(abandoned_log(20));
   EXPECT_TRUE(remove(id_of(meta_of(1))).ok());
   world.run_until_idle();
   EXPECT_TRUE(files().list(topic).value().empty());
@@ -102,11 +102,7 @@ TEST_F(LogDirectoryTest, RemovesTheFilesInTheBackground) {
 
 TEST_F(LogDirectoryTest, ANewLogMayTakeThePlaceAtOnce) {
   for (int round = 0; round < 3; ++round) {
-    auto opened = directory().open(meta_of(1), config).value();
-    EXPECT_EQ(opened->log_end(), Offset(0));
-    write(*opened);
-    opened->abandon();
-    opened.reset();
+    abandoned_log();
     EXPECT_TRUE(remove(id_of(meta_of(1))).ok());
   }
 }
@@ -117,22 +113,14 @@ TEST_F(LogDirectoryTest, RemovingWhatIsNotThereSucceeds) {
 }
 
 TEST_F(LogDirectoryTest, ARemovalThatCannotBeDoneSaysSo) {
-  auto opened = directory().open(meta_of(1), config).value();
-  write(*opened);
-  std::string folder = opened->directory();
-  opened->abandon();
-  opened.reset();
+  std::string folder = abandoned_log();
   disk().add_fault({.call = sim::DiskCall::kRename});
   EXPECT_EQ(remove(id_of(meta_of(1))).code(), Errc::kIo);
   EXPECT_TRUE(files().exists(folder));
 }
 
 TEST_F(LogDirectoryTest, GoesOnWithRemovalsThatAStopInterrupted) {
-  auto opened = directory().open(meta_of(1), config).value();
-  write(*opened);
-  std::string folder = opened->directory();
-  opened->abandon();
-  opened.reset();
+  std::string folder = abandoned_log();
   EXPECT_TRUE(remove(id_of(meta_of(1))).ok());
   crash();
   EXPECT_FALSE(files().list(parent_path(folder)).value().empty());
@@ -143,10 +131,7 @@ TEST_F(LogDirectoryTest, GoesOnWithRemovalsThatAStopInterrupted) {
 }
 
 TEST_F(LogDirectoryTest, TheDirectoryMayGoWhileFilesAreBeingRemoved) {
-  auto opened = directory().open(meta_of(1), config).value();
-  write(*opened);
-  opened->abandon();
-  opened.reset();
+  abandoned_log();
   bool answered = false;
   directory_->remove(id_of(meta_of(1)), [&](Status) { answered = true; });
   directory_.reset();
