@@ -11,6 +11,8 @@ namespace trilog {
 Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   LogListing listing = TRY(list_log(files, log.directory_));
   LogMark mark = known_mark.value_or(LogMark{});
+  // It contradicts itself: its end lies below the file that it names. The end counts; recovery finds the place.
+  if (mark.durable_end < mark.segment) mark.segment = Offset(-1);
   log.log_start_ = mark.log_start;
   for (Offset base : listing.orphans) TRY(remove_derived_files(files, log.directory_, base));
   snapshots.set_known(listing.snapshots);
@@ -89,7 +91,7 @@ void Log::Impl::make_segments(const LogListing& listing) {
 Result<bool> Log::Impl::ends_at(const LogMark& mark) {
   Segment& last = active();
   TRY(last.open_for_writing());
-  if (mark.segment != last.base() || mark.position != last.known_size() || mark.durable_end < last.base()) return false;
+  if (mark.segment != last.base() || mark.position != last.known_size()) return false;
   last.set_end(mark.durable_end);
   log.log_end_ = mark.durable_end;
   return true;

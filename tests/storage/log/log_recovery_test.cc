@@ -428,6 +428,24 @@ TEST_F(LogRecoverySegmentsTest, SealedSegmentsBelowTheMarkAreNotOpened) {
   EXPECT_EQ(log->log_end(), Offset(32));
 }
 
+TEST_F(LogRecoverySegmentsTest, AMarkThatNamesAFileAboveItsEndDoesNotPutTheEndBelowTheStart) {
+  for (size_t i = 0; i + 1 < bases_.size(); ++i) {
+    ASSERT_TRUE(files().remove_file(log_path(bases_[i].value())).ok());
+  }
+  for (uint64_t position : {file_size(last(0)), uint64_t{0}}) {
+    LogMark mark{Offset(4), Offset(4), Offset(0), bases_.back(), position};
+    for (bool clean : {true, false}) {
+      open(mark, clean);
+      EXPECT_TRUE(log->recovery().scanned);
+      EXPECT_EQ(log->log_start(), bases_.back());
+      EXPECT_EQ(log->log_end(), Offset(32));
+      expect_all_there();
+      log->check_invariants();
+      crash();
+    }
+  }
+}
+
 TEST_F(LogRecoverySegmentsTest, WithoutAMarkManyFilesAreReadOneAfterAnother) {
   open();
   EXPECT_EQ(log->log_end(), Offset(32));
