@@ -169,6 +169,7 @@ Result<SearchResult> find_batch(const File& file, uint64_t position, uint64_t en
     position += static_cast<size_t>(static_cast<const std::byte*>(hit) - magics.data());
     BatchHeader header = BatchHeader::decode(TRY(window.at(position, kBatchHeaderBytes)));
     bool in_bounds = header.base_offset >= bounds.least && header.base_offset < bounds.before;
+    if (bounds.file_base.has_value() && (position == 0) != (header.base_offset == *bounds.file_base)) in_bounds = false;
     BatchExpectation expectation{header.base_offset, bounds.epochs, kNoLeaderEpoch, bounds.batch_bytes_max};
     if (in_bounds && expectation.problem(header, end - position) == nullptr) {
       if (header.size > crc_budget) {

@@ -120,6 +120,9 @@ struct SearchBounds {
   Offset before;
   const LeaderEpochCache* epochs = nullptr;  // as in BatchExpectation
   uint32_t batch_bytes_max = 0;
+  // Of the file, if it is a segment's: the batch with that offset, and no other, stands at the file's beginning. A
+  // first batch that says otherwise has a flipped bit in its base offset, or no beginning that an index leads to.
+  std::optional<Offset> file_base = std::nullopt;
 };
 Result<SearchResult> find_batch(const File& file, uint64_t position, uint64_t end, const SearchBounds& bounds);
 

@@ -331,7 +331,8 @@ void Log::report_damage(DamagedRange range) {
     // The reader knows where it begins, not where it ends.
     range.next_good = segment->end();
     if (segment->ensure_open().ok()) {
-      SearchBounds bounds{range.first + 1, segment->end(), impl_->context.epochs, config_.batch_bytes_max};
+      SearchBounds bounds{range.first + 1, segment->end(), impl_->context.epochs, config_.batch_bytes_max,
+                          segment->base()};
       auto search = find_batch(*segment->file(), range.position + 1, segment->known_size(), bounds);
       if (search.ok() && search->found) {
         range.next_good = search->found->offset;

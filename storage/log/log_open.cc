@@ -217,7 +217,7 @@ Status Log::Impl::replay_producers(const ReplayStart& from) {
     if (segment->end() <= offset || segment->base() < first->base()) continue;
     TRY(segment->ensure_open());
     uint64_t size = TRY(segment->size());
-    SearchBounds bounds{offset, segment->end(), context.epochs, log.config_.batch_bytes_max};
+    SearchBounds bounds{offset, segment->end(), context.epochs, log.config_.batch_bytes_max, segment->base()};
     while (position < size) {
       BatchExpectation expected{std::max(offset, segment->base()), context.epochs, kNoLeaderEpoch,
                                 log.config_.batch_bytes_max, segment->end()};

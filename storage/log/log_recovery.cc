@@ -155,17 +155,11 @@ Result<Recovery::LaterBatch> Recovery::find_later(size_t i, const ScanResult& st
   for (size_t j = i; j < segments_.size(); ++j) {
     if (j == i && stopped.stop != ScanStop::kBroken) continue;
     if (j > i) bounds.least = std::max(stopped.offset, segment(j).base());
+    bounds.file_base = segment(j).base();
     bounds.before = j + 1 < segments_.size() ? segment(j + 1).base() : Offset(INT64_MAX);
     TRY(segment(j).ensure_open());
-    auto search_from = [&](uint64_t position) {
-      return find_batch(*segment(j).file(), position, segment(j).known_size(), bounds);
-    };
-    SearchResult search = TRY(search_from(j == i ? stopped.position + 1 : 0));
-    if (j > i && search.found && search.found->position > 0 && search.found->offset == segment(j).base()) {
-      // Nobody writes before a file's first batch: this one is not what it seems, and no index would lead to it.
-      bounds.least = segment(j).base() + 1;
-      search = TRY(search_from(search.found->position));
-    }
+    uint64_t from = j == i ? stopped.position + 1 : 0;
+    SearchResult search = TRY(find_batch(*segment(j).file(), from, segment(j).known_size(), bounds));
     if (search.gave_up) answer.later = Later::kUnknown;
     if (!search.found) continue;
     answer.later = Later::kBatch;

@@ -167,7 +167,7 @@ Result<std::optional<FoundBatch>> Segment::skip_damage(uint64_t position, Offset
     expected = before->header.base_offset;
     why = "the checksum does not match";
   }
-  SearchBounds bounds{expected + 1, end_, context_.epochs, context_.config.batch_bytes_max};
+  SearchBounds bounds{expected + 1, end_, context_.epochs, context_.config.batch_bytes_max, base_};
   SearchResult search = TRY(find_batch(*file_, position + 1, *size_, bounds));
   Offset next_good = search.found ? search.found->offset : end_;
   uint64_t next_position = search.found ? search.found->position : 0;
@@ -188,7 +188,7 @@ Result<bool> Segment::step_over_known(uint64_t* position, BatchExpectation* expe
     }
     // Behind damage that reaches into this file, or where what was to follow it has gone bad as well.
     const Offset gap = std::max(range.next_good, base_);
-    SearchBounds bounds{gap, end_, context_.epochs, context_.config.batch_bytes_max};
+    SearchBounds bounds{gap, end_, context_.epochs, context_.config.batch_bytes_max, base_};
     SearchResult search = TRY(find_batch(*file_, *position, *size_, bounds));
     const uint64_t gap_position = *position;
     *position = search.found ? search.found->position : *size_;

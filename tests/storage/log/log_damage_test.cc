@@ -166,6 +166,19 @@ TEST_F(LogDamageTest, AFirstBatchThatWasMovedInItsFileIsDamageFromTheStart) {
   expect_records(Offset(8), Offset(24));
 }
 
+TEST_F(LogDamageTest, AFirstBatchWhoseOffsetIsNotTheFilesIsNotServedBehindDamage) {  // S1
+  crash();
+  disk().flip_bit(log_path(0), bit(2, 70));
+  disk().flip_bit(log_path(6), bit(0, 7));  // 6 becomes 7, which the checksum does not cover
+  open();
+  EXPECT_NE(log->damage_at(Offset(7)), nullptr);
+  expect_served_or_damaged();
+  expect_records(Offset(8), Offset(24));
+  reopen_cleanly();
+  expect_served_or_damaged();
+  expect_records(Offset(8), Offset(24));
+}
+
 TEST_F(LogDamageTest, ASoundBatchWithMoreOffsetsThanItsFileHasIsNoProducersLast) {
   crash();
   Bytes content = files().read_file(log_path(18)).value();
