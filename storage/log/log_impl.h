@@ -99,6 +99,7 @@ struct Log::Impl {
   Status remove_trash_now();
   void save_if_idle();
   Status rewrite_epochs_now();
+  Status remove_epochs_temporaries();
 
   Segment& active() { return *segments.back(); }
 

@@ -56,6 +56,10 @@ Status Log::Impl::rewrite_epochs_now() {
   pending_epochs.reset();
   epochs_changed = false;
   epochs_file_exists = true;
+  return remove_epochs_temporaries();
+}
+
+Status Log::Impl::remove_epochs_temporaries() {
   bool removed = false;
   for (unsigned which = 0; which < 2; ++which) {
     removed |= files.remove_file(join_path(log.directory_, epochs_temporary(which))).ok();

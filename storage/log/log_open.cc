@@ -44,8 +44,11 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   if (created && !epochs_reach_start()) context.epochs = nullptr;
   bool epochs_are_old = context.epochs == nullptr || listing.has_epochs_temporary;
   if (context.epochs == nullptr) TRY(rebuild_epochs());
-  // An epoch that begins at the end stays: it did begin there, its records are just not kept.
+  // An epoch that begins at the end stays: it did begin there, its records are just not kept. One that begins above it
+  // goes for good: the log grows past that offset again, and its batches would be judged by it.
+  size_t known_epochs = log.epochs_.entries().size();
   log.epochs_.truncate_from_end(log.log_end_ + 1);
+  epochs_are_old |= log.epochs_.entries().size() < known_epochs;
   // As far down as there are batches, read or not: recovery judges them by their epochs.
   log.epochs_.truncate_from_start(created ? std::min(log.log_start_, segments.front()->base()) : log.log_start_);
   log.durable_end_ = log.log_end_;
@@ -57,6 +60,8 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
     // What was read may be in the cache only. That is enough as long as nothing is judged by it.
     if (!trusted && at_mark) epochs_changed = true;
   }
+  // The next file of epochs is the first; what an earlier log has left under a temporary name would outlive it.
+  if (!created && listing.has_epochs_temporary) TRY(remove_epochs_temporaries());
   TRY(restore_producers());
   if (roll_next && roll().ok()) {
     durable_segment = active().base();

@@ -326,6 +326,41 @@ TEST_F(LogRecoveryTest, BelievesTheDiskAndNotTheCacheAfterAFailedSync) {
   expect_all_there();
 }
 
+// A crash may keep the epochs and not the batches before them; then the log grows to that offset again.
+TEST_F(LogRecoveryTest, AnEpochAboveTheEndDoesNotComeBackWhenTheLogHasGrown) {
+  LeaderEpochCache epochs;
+  epochs.assign(LeaderEpoch(1), Offset(0));
+  epochs.assign(LeaderEpoch(2), Offset(22));
+  disk().put_file(path(kEpochsFile), epochs.encode());
+  open(mark_);
+  ASSERT_EQ(log->log_end(), Offset(20));
+  append(2);
+  append(2);
+  sync();
+  crash(sim::CrashPolicy::lose_all());
+  open(mark_);
+  EXPECT_EQ(log->log_end(), Offset(24));
+  EXPECT_EQ(log->epochs().entries().size(), 1u);
+  expect_all_there();
+}
+
+TEST_F(LogRecoveryTest, EpochsThatAnEarlierLogLeftDoNotJudgeANewOne) {
+  ASSERT_TRUE(files().remove_file(log_path(0)).ok());
+  ASSERT_TRUE(files().sync_directory_now(kLogFolder).ok());
+  LeaderEpochCache epochs;
+  epochs.assign(LeaderEpoch(1), Offset(0));
+  epochs.assign(LeaderEpoch(2), Offset(2));
+  disk().put_file(path(epochs_temporary(1)), epochs.encode());
+  open();
+  append(2);
+  append(2);
+  sync();
+  crash(sim::CrashPolicy::lose_all());
+  open();
+  EXPECT_EQ(log->log_end(), Offset(4));
+  expect_all_there();
+}
+
 // Several segments above the mark.
 class LogRecoverySegmentsTest : public testing::LogFixture {
  protected:
