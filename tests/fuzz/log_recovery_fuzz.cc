@@ -155,7 +155,8 @@ class Examination {
     kill();
   }
 
-  // Where reading may go on behind damage at `at`.
+  // Where reading may go on behind damage at `at`. A batch that claims more offsets than are its own, `at` among them,
+  // may be in the way of a sound one: then, once, at the same place.
   Offset step_over(Offset at, const Status& why, const LogSlice* slice) {
     if (log_->damage_at(at) == nullptr && slice != nullptr) {
       log_->report_damage({.first = slice->first,
@@ -165,6 +166,10 @@ class Examination {
                            .what = "found by reading"});
     }
     const DamagedRange* range = log_->damage_at(at);
+    if (range == nullptr && slice != nullptr && slice->first < at && read_again_ != at) {
+      CHECK(log_->damage_at(slice->first) != nullptr);
+      return read_again_ = at;
+    }
     if (range == nullptr)
       check_failed(__FILE__, __LINE__, "damage without a range", std::to_string(at.value()) + ": " + why.to_string());
     CHECK(!range->file.empty() && !range->what.empty());
@@ -173,6 +178,7 @@ class Examination {
   }
 
   Seen read_all() {
+    read_again_ = Offset(-1);
     Seen seen{log_->log_start(), log_->log_end(), {}, log_->epochs().entries(), false};
     CHECK_LE(seen.start, seen.end);
     for (Offset at = seen.start; at < seen.end;) {
@@ -214,17 +220,19 @@ class Examination {
   // Around holes the epochs are guessed at where their file is lost too, and with what is left of the log the guess may
   // become another: then a batch may be held back that was there before, or one be found that was not, but what a mark
   // says was promised stays. No batch becomes another, unless the files came with two sound ones that claim the same
-  // offset, as no log writes them: it depends on the way to the hole between them which one is met.
+  // offset, as no log writes them: it depends on the way to the hole between them which one is met. A hole below a mark
+  // that was believed shows only when reading comes by.
   void check_same(const Seen& first, const Seen& again, const std::string& when, bool marked = true) {
-    bool same = (first.start == again.start || first.holes) &&
-                (first.end == again.end || (first.holes && (!marked || again.end > first.end)));
-    if (!first.holes) same = same && first.batches == again.batches;
+    bool holes = first.holes || (again.holes && (how_ & kKnown) != 0);
+    bool same = (first.start == again.start || holes) &&
+                (first.end == again.end || (holes && (!marked || again.end > first.end)));
+    if (!holes) same = same && first.batches == again.batches;
     // An empty log has no use for them.
-    if (!first.holes && first.start < first.end) same = same && first.epochs == again.epochs;
+    if (!holes && first.start < first.end) same = same && first.epochs == again.epochs;
     std::string other;
     for (const auto& [base, crc] : first.batches) {
       auto found = again.batches.find(base);
-      if (found != again.batches.end() && found->second != crc && !(first.holes && held_twice_.contains(base))) {
+      if (found != again.batches.end() && found->second != crc && !(holes && held_twice_.contains(base))) {
         other += "; another at " + std::to_string(base.value());
       }
     }
@@ -278,6 +286,7 @@ class Examination {
   std::unique_ptr<Log> log_;
   uint8_t how_ = 0;
   std::optional<LogMark> mark_;
+  Offset read_again_{-1};
   std::set<Offset> held_twice_;  // the files hold two different sound batches that begin there
 };
 
