@@ -96,6 +96,10 @@ void write_all(const std::string& corpus) {
   };
   writer.write("length_of_the_first_batch", kKnown, flip(0, 9));
   writer.write("epoch_of_the_second_batch", 0, flip(0, 133));
+  writer.write("offset_of_a_first_batch_behind_damage", 0, [](sim::SimDisk& disk) {
+    disk.flip_bit(segment(0), 450 * 8);  // an epoch: checksums are made right
+    disk.flip_bit(segment(12), 7 * 8);
+  });
   writer.write("torn_tail", 0, [](sim::SimDisk& disk) {
     Bytes content = Bytes::copy_of(disk.image().content(disk.image().find(segment(0))));
     content.append(Bytes::copy_of(content.view().first(70)));
