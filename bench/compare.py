@@ -13,7 +13,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+
+from broker_process import BrokerProcess
 
 PATIENCE_S = 300  # for one measurement
 IN_FLIGHT_BYTES = 5 << 20  # of the yardstick
@@ -26,33 +27,6 @@ def run(command):
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: ended with {done.returncode}")
     return [json.loads(line) for line in done.stdout.decode().splitlines() if line]
-
-
-class Broker:
-    def __init__(self, program, folder):
-        self.log = os.path.join(folder, "broker.log")
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [program, "up", "--data", os.path.join(folder, "data"), "--port", "any", "--json"],
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        until = time.monotonic() + 60
-        self.address = None
-        while self.address is None:
-            if self.process.poll() is not None or time.monotonic() > until:
-                sys.exit("the broker did not start:\n" + open(self.log, encoding="utf-8").read())
-            time.sleep(0.01)
-            for line in open(self.log, encoding="utf-8"):
-                if line.endswith("\n") and line.startswith("{") and json.loads(line).get("event") == "ready":
-                    self.address = json.loads(line)["addresses"][0]
-
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=60)
 
 
 class Comparison:
@@ -175,10 +149,10 @@ def main():
         options.rounds = 1
 
     folder = tempfile.mkdtemp(prefix="trilog-bench-", dir=options.directory)
-    broker = None
+    comparison = Comparison(options)
+    broker = BrokerProcess(comparison.program, folder)
     try:
-        comparison = Comparison(options)
-        broker = Broker(comparison.program, folder)
+        broker.start()
         for durability in ("synced", "replicated"):
             for batch_bytes in (64 << 10, 1 << 20):
                 comparison.produce(broker, durability, batch_bytes)
@@ -186,11 +160,9 @@ def main():
         comparison.consume(broker)
         for durability in ("synced", "replicated"):
             comparison.latency(broker, durability)
-        broker.stop()
+        broker.end()
     finally:
-        if broker is not None and broker.process.poll() is None:
-            broker.process.kill()
-            broker.process.wait()
+        broker.abandon()
         shutil.rmtree(folder, ignore_errors=True)
 
 

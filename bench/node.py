@@ -5,7 +5,6 @@ Memory with one topic, after the first commit, with 100 topics; processor time w
 through; restarts with --partitions and --data-gb of records, after a clean stop and after kill -9. --quick makes every size
 tiny: that tests this program and measures nothing. Ends with 1 if something could not be measured."""
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -13,50 +12,15 @@ import sys
 import tempfile
 import time
 
-PATIENCE_S = 600
+from broker_process import PATIENCE_S, BrokerProcess
 
 
-class Broker:
-    def __init__(self, program, folder):
-        self.program = program
-        self.folder = folder
-        self.process = None
-
-    def start(self):
-        """Seconds until it says that it is ready."""
-        began = time.monotonic()
-        with open(os.path.join(self.folder, "broker.err"), "ab") as errors:
-            self.process = subprocess.Popen(
-                [self.program, "up", "--data", os.path.join(self.folder, "data"), "--port", "any", "--json"],
-                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True)
-        for line in self.process.stdout:
-            event = json.loads(line) if line.startswith("{") else {}
-            if event.get("event") == "ready":
-                self.address = event["addresses"][0]
-                return time.monotonic() - began
-        sys.exit("the broker did not start; see " + os.path.join(self.folder, "broker.err"))
-
-    def end(self, kill):
-        self.process.kill() if kill else self.process.terminate()
-        self.process.wait(timeout=PATIENCE_S)
-
+class Broker(BrokerProcess):
     def cli(self, *arguments, stdin=None):
         done = subprocess.run([self.program, *arguments, "--server", self.address], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, input=stdin, timeout=PATIENCE_S, check=False)
         if done.returncode != 0:
             sys.exit(f"{' '.join(arguments)}: {done.stderr.decode()}")
-
-    def memory_mib(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
-
-    def cpu_seconds(self):
-        # schedstat counts nanoseconds; the ticks of /proc/PID/stat are too coarse for an idle process.
-        total = 0
-        for task in os.listdir(f"/proc/{self.process.pid}/task"):
-            with open(f"/proc/{self.process.pid}/task/{task}/schedstat", encoding="utf-8") as stat:
-                total += int(stat.read().split()[0])
-        return total / 1e9
 
 
 def show(what, figure, target):
@@ -93,7 +57,7 @@ def flat(broker, options):
         seen.append(broker.memory_mib())
     show(f"memory while {options.through_gb:g} GB go through", f"{seen[0]:.1f} … {seen[-1]:.1f}, most {max(seen):.1f} MiB",
          "within 10 % of the first")
-    broker.end(kill=False)
+    broker.end()
 
 
 def restarts(broker, options):
@@ -102,14 +66,14 @@ def restarts(broker, options):
     records = max(1000, int(options.data_gb * 1e9 / 1024))
     broker.cli("bench", "produce", "--topic", "wide", "--records", str(records), "--durability", "replicated",
                "--partitions", str(options.partitions))
-    broker.end(kill=False)
+    broker.end()
     what = f"with {options.partitions} partitions and {options.data_gb:g} GB"
     show(f"restart after a clean stop, {what}", f"{broker.start() * 1000:.0f} ms", "300 ms")
     # Something to recover: records that no mark knows of.
     broker.cli("bench", "produce", "--topic", "wide", "--records", str(max(1000, records // 20)))
     broker.end(kill=True)
     show(f"restart after kill -9, {what}", f"{broker.start() * 1000:.0f} ms", "2000 ms")
-    broker.end(kill=False)
+    broker.end()
 
 
 def main():
@@ -131,9 +95,7 @@ def main():
         restarts(brokers[1], options)
     finally:
         for broker in brokers:
-            if broker.process is not None and broker.process.poll() is None:
-                broker.process.kill()
-                broker.process.wait()
+            broker.abandon()
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
