@@ -51,16 +51,6 @@ class BadInputTest : public EdgeTest {
   Refusal refused(const v1::DeleteGroupRequest& r) { return refused_call(*admin_, &v1::Admin::Stub::DeleteGroup, r); }
   using EdgeTest::refused;
 
-  Refusal consume_refused(const v1::ConsumeRequest& request) {
-    Call call;
-    auto stream = data_->Consume(&call);
-    stream->Write(request);
-    v1::ConsumeResponse response;
-    EXPECT_FALSE(stream->Read(&response)) << response.ShortDebugString();
-    grpc::Status status = stream->Finish();
-    return refusal_of(status, call);
-  }
-
   static v1::CommitOffsetsRequest commit(const std::string& group, int partition, int64_t offset) {
     v1::CommitOffsetsRequest request;
     request.set_group(group);
@@ -113,7 +103,7 @@ TEST_F(BadInputTest, EveryMethodAnswersAnEmptyRequest) {
   }
   EXPECT_GE(methods, 14u);
 
-  EXPECT_THAT(consume_refused({}), is_invalid());
+  EXPECT_THAT(refused(v1::ConsumeRequest()), is_invalid());
   Call call;
   auto stream = data_->ProduceStream(&call);
   stream->Write({});
@@ -150,10 +140,10 @@ TEST_F(BadInputTest, RefusesNegativePartitionsAndOffsetsEverywhere) {
   v1::Position& position = *start.mutable_start()->add_positions();
   position.set_topic("orders");
   position.set_offset(-1);
-  EXPECT_THAT(consume_refused(start), is_invalid());
+  EXPECT_THAT(refused(start), is_invalid());
   position.set_offset(0);
   position.set_partition(-1);
-  EXPECT_THAT(consume_refused(start), is_invalid());
+  EXPECT_THAT(refused(start), is_invalid());
 }
 
 TEST_F(BadInputTest, SaysWhereAPartitionBeginsAndEndsWhenAnOffsetLiesOutside) {

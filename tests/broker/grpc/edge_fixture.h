@@ -171,6 +171,15 @@ class EdgeTest : public testing::Test {
     grpc::Status status = data_->Fetch(&call, request, &response);
     return refusal_of(status, call);
   }
+  Refusal refused(const v1::ConsumeRequest& request) {
+    Call call;
+    auto stream = data_->Consume(&call);
+    stream->Write(request);
+    v1::ConsumeResponse response;
+    EXPECT_FALSE(stream->Read(&response)) << response.ShortDebugString();
+    grpc::Status status = stream->Finish();
+    return refusal_of(status, call);
+  }
   std::vector<std::string> values(const std::string& topic, int partition = 0) {
     std::vector<std::string> found;
     v1::FetchRequest request = fetch_request(topic, 0, partition);

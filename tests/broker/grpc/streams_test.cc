@@ -178,15 +178,6 @@ class ConsumeTest : public EdgeTest {
     throw std::runtime_error("the stream ended: " + stream.Finish().error_message());
   }
   static v1::ConsumeResponse next_records(ConsumeClient& stream) { return next(stream, v1::ConsumeResponse::kRecords); }
-  Refusal start_refused(const v1::ConsumeRequest& request) {
-    Call call;
-    auto stream = data_->Consume(&call);
-    stream->Write(request);
-    v1::ConsumeResponse response;
-    EXPECT_FALSE(stream->Read(&response)) << response.ShortDebugString();
-    grpc::Status status = stream->Finish();
-    return refusal_of(status, call);
-  }
 };
 
 TEST_F(ConsumeTest, PushesWhatIsThereSaysWhenItIsCaughtUpAndPushesWhatComes) {
@@ -358,7 +349,7 @@ TEST_F(ConsumeTest, RefusesASecondReaderOfAGroupAndCommitsBesideIt) {
   auto stream = data_->Consume(&call);
   stream->Write(start_of("orders", "billing"));
   next(*stream, v1::ConsumeResponse::kCaughtUp);
-  Refusal refusal = start_refused(start_of("orders", "billing"));
+  Refusal refusal = refused(start_of("orders", "billing"));
   EXPECT_THAT(refusal, IsRefused(StatusCode::FAILED_PRECONDITION, "GROUP_IN_USE", kNotWritten));
   EXPECT_THAT(refusal.error.message(), testing::HasSubstr("billing-app/1.0"));
 
@@ -384,16 +375,16 @@ TEST_F(ConsumeTest, RefusesStartsThatMakeNoSense) {
   auto is_invalid = IsRefused(StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST", kNotWritten);
   v1::ConsumeRequest empty;
   empty.mutable_start();
-  EXPECT_THAT(start_refused(empty), is_invalid);
+  EXPECT_THAT(refused(empty), is_invalid);
   v1::ConsumeRequest credit;
   credit.set_credit_bytes(1);
-  EXPECT_THAT(start_refused(credit), is_invalid);
+  EXPECT_THAT(refused(credit), is_invalid);
   v1::ConsumeRequest negative;
   negative.mutable_start()->add_positions()->set_topic("orders");
   negative.mutable_start()->mutable_positions(0)->set_partition(-1);
-  EXPECT_THAT(start_refused(negative), is_invalid);
-  EXPECT_THAT(start_refused(start_of("ordesr")), IsRefused(StatusCode::NOT_FOUND, "UNKNOWN_TOPIC", kNotWritten));
-  EXPECT_THAT(start_refused(start_of("orders", "bad\x01group")), is_invalid);
+  EXPECT_THAT(refused(negative), is_invalid);
+  EXPECT_THAT(refused(start_of("ordesr")), IsRefused(StatusCode::NOT_FOUND, "UNKNOWN_TOPIC", kNotWritten));
+  EXPECT_THAT(refused(start_of("orders", "bad\x01group")), is_invalid);
 }
 
 TEST_F(ConsumeTest, RestsAPartitionThatFailedUntilASeekAndServesTheOthers) {
