@@ -275,23 +275,20 @@ class RocksDbStateStore : public StateStore {
   // a flush that is never made (seen with 7.8.3). So, once there is space, the store is closed and opened again.
   template <typename Change>
   Status change(std::string_view what, Change do_it) {
-    bool full = false;
+    auto try_it = [&] {
+      Status status = from_rocksdb(do_it(*open_.db), what, directory_);
+      if (!status.ok()) note(status);
+      return status;
+    };
     {
       std::shared_lock lock(mutex_);
       TRY(failure());
-      full = disk_full();
-      if (!full) {
-        Status status = from_rocksdb(do_it(*open_.db), what, directory_);
-        if (!status.ok()) note(status);
-        return status;
-      }
+      if (!disk_full()) return try_it();
     }
     std::unique_lock lock(mutex_);
     TRY(failure());
     if (disk_full()) TRY(reopen());
-    Status status = from_rocksdb(do_it(*open_.db), what, directory_);
-    if (!status.ok()) note(status);
-    return status;
+    return try_it();
   }
 
   Status reopen() {
