@@ -7,6 +7,7 @@ namespace trilog {
 
 using api::Error;
 using api::ErrorCode;
+using api::Outcome;
 
 void BrokerImpl::create_topic(api::CreateTopicRequest request, Done<api::CreateTopicResult> done) {
   if (std::optional<Error> error = not_serving()) {
@@ -144,28 +145,29 @@ void BrokerImpl::trim_topic(api::TrimTopicRequest request, Done<std::vector<api:
     TopicPartition partition{topic->id, request.before[i].partition};
     operation->states[i].partition = partition.partition;
     BrokerShard& owner = shard(shard_of(partition));
-    owner.post([operation, gather, &owner, partition, i, before = request.before[i].offset,
-                dry = request.validate_only] {
-      auto fill = [operation, gather, i](api::Answer<PartitionEnds> ends) {
-        api::PartitionState& state = operation->states[i];
-        if (!ends.ok()) {
-          state.error = std::move(ends.error());
-        } else {
-          state.start_offset = ends->start;
-          state.end_offset = ends->high_watermark;
-          state.size_bytes = static_cast<int64_t>(ends->size_bytes);
-        }
-        gather->arrived();
-      };
-      if (!dry) return owner.replicas.trim(partition, before, std::move(fill));
-      api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
-      if (ends.ok() && before && *before > ends->high_watermark) {
-        ends = Error(ErrorCode::kOffsetOutOfRange, "offset " + std::to_string(before->value()) + " is past the end, " +
-                                                       std::to_string(ends->high_watermark.value()))
-                   .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
-      }
-      fill(std::move(ends));
-    });
+    owner.post(
+        [operation, gather, &owner, partition, i, before = request.before[i].offset, dry = request.validate_only] {
+          auto fill = [operation, gather, i](api::Answer<PartitionEnds> ends) {
+            api::PartitionState& state = operation->states[i];
+            if (!ends.ok()) {
+              state.error = std::move(ends.error());
+            } else {
+              state.start_offset = ends->start;
+              state.end_offset = ends->high_watermark;
+              state.size_bytes = static_cast<int64_t>(ends->size_bytes);
+            }
+            gather->arrived();
+          };
+          if (!dry) return owner.replicas.trim(partition, before, std::move(fill));
+          api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
+          if (ends.ok() && before && *before > ends->high_watermark) {
+            ends = Error(ErrorCode::kOffsetOutOfRange, Outcome::kNotWritten,
+                         "offset " + std::to_string(before->value()) + " is past the end, " +
+                             std::to_string(ends->high_watermark.value()))
+                       .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
+          }
+          fill(std::move(ends));
+        });
   }
 }
 

@@ -375,7 +375,11 @@ api::Answer<api::Unit> Partition::trim(std::optional<Offset> before) {
   if (!log_ || log_->failed()) return offline_error(Outcome::kNotWritten);
   if (role_ != Role::kLeader) return not_leader();
   const Offset to = before.value_or(high_watermark_);
-  if (to < Offset(0) || to > high_watermark_) return out_of_range(to);
+  if (to < Offset(0) || to > high_watermark_) {
+    Error error = out_of_range(to);
+    error.outcome = Outcome::kNotWritten;  // unlike a read, a trim could have changed something
+    return error;
+  }
   if (to > log_->log_start()) log_->advance_start(to);
   return api::Unit{};
 }

@@ -151,8 +151,11 @@ TEST_F(BadInputTest, SaysWhereAPartitionBeginsAndEndsWhenAnOffsetLiesOutside) {
     Refusal refusal = refused(fetch_request("orders", offset));
     EXPECT_THAT(refusal, IsRefused(StatusCode::OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", kNotApplicable)) << offset;
     EXPECT_EQ(refusal.error.details().at("end_offset"), "2");
-    EXPECT_THAT(refused(trim(0, offset)), IsRefused(StatusCode::OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", kNotApplicable))
-        << offset;
+    for (bool dry : {false, true}) {
+      v1::TrimTopicRequest request = trim(0, offset);
+      request.set_validate_only(dry);
+      EXPECT_THAT(refused(request), IsRefused(StatusCode::OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", kNotWritten)) << offset;
+    }
     Call call;
     auto stream = data_->Consume(&call);
     v1::ConsumeRequest start;
