@@ -40,19 +40,29 @@ Acceptor::Acceptor(Options options, HandOver hand_over)
 
 Acceptor::~Acceptor() { stop(); }
 
-Status Acceptor::start(std::vector<OwnedFd> listeners) {
+Status Acceptor::start(std::vector<OwnedFd> listeners, int closed_ms) {
   wake_ = OwnedFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   spare_ = open_spare();
   if (!wake_ || !spare_) return {Errc::kIo, std::string("cannot accept connections: ") + std::strerror(errno)};
   listeners_ = std::move(listeners);
-  thread_ = std::thread([this] { run(); });
+  stopping_ = false;
+  thread_ = std::thread([this, closed_ms] { run(closed_ms); });
   return {};
+}
+
+void Acceptor::open() {
+  if (thread_.joinable()) wake();
+}
+
+void Acceptor::wake() {
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = ::write(wake_.get(), &one, sizeof one);
 }
 
 void Acceptor::stop() {
   if (thread_.joinable()) {
-    uint64_t one = 1;
-    [[maybe_unused]] ssize_t written = ::write(wake_.get(), &one, sizeof one);
+    stopping_ = true;
+    wake();
     thread_.join();
   }
   listeners_.clear();
@@ -60,16 +70,21 @@ void Acceptor::stop() {
   spare_.reset();
 }
 
-void Acceptor::run() {
+void Acceptor::run(int closed_ms) {
   std::vector<pollfd> waits{{.fd = wake_.get(), .events = POLLIN, .revents = 0}};
+  ::poll(waits.data(), 1, closed_ms);
   for (const OwnedFd& listener : listeners_) waits.push_back({.fd = listener.get(), .events = POLLIN, .revents = 0});
   bool pause = false;
   for (;;) {
     // Only the wake-up counts now: a listener with a backlog would be ready at once, again and again.
-    if (pause && ::poll(waits.data(), 1, kPauseMs) > 0) return;
+    if (pause) ::poll(waits.data(), 1, kPauseMs);
     pause = false;
     if (::poll(waits.data(), waits.size(), -1) < 0) continue;
-    if (waits[0].revents != 0) return;
+    if (waits[0].revents != 0) {
+      uint64_t count = 0;
+      [[maybe_unused]] ssize_t got = ::read(wake_.get(), &count, sizeof count);
+    }
+    if (stopping_) return;
     for (size_t i = 1; i < waits.size(); ++i) {
       if (waits[i].revents == 0) continue;
       Next next = Next::kAgain;

@@ -3,6 +3,7 @@
 // refuses whom it cannot serve and goes on. No error of accept() ends it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -35,14 +36,18 @@ class Acceptor {
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
 
-  // Accepts from `listeners`, which listen already and are non-blocking. kIo if the system gives no descriptor for it.
-  Status start(std::vector<OwnedFd> listeners);
+  // Accepts from `listeners`, which listen already and are non-blocking, after `closed_ms` or from open() on. kIo if
+  // the system gives no descriptor for it.
+  Status start(std::vector<OwnedFd> listeners, int closed_ms = 0);
+  // From any thread, until stop(). Twice is fine.
+  void open();
   // Closes the listening sockets; hand_over is not called any more. Twice is fine.
   void stop();
 
  private:
   enum class Next { kAgain, kWait, kPause };
-  void run();
+  void wake();
+  void run(int closed_ms);
   Next accept_one(int listener);
   Next refuse_with_spare(int listener);
   void refuse(const std::string& why);
@@ -52,6 +57,7 @@ class Acceptor {
   ConnectionTable connections_;
   std::vector<OwnedFd> listeners_;
   OwnedFd wake_;
+  std::atomic<bool> stopping_{false};
   // Given up for the moment that it takes to accept and close a connection when there is no other descriptor.
   OwnedFd spare_;
   std::thread thread_;

@@ -74,7 +74,7 @@ struct GrpcServer::Impl {
           parameters.fd = connection.release();
           taker->HandleNewConnection(&parameters);
         });
-    TRY(acceptor->start(std::move(listeners)));
+    TRY(acceptor->start(std::move(listeners), options.accept_after_ms));
     for (const auto& socket : sockets) addresses.push_back(socket.address.text());
     port = sockets.front().address.port;
     return {};
@@ -105,7 +105,10 @@ GrpcServer::~GrpcServer() { stop(); }
 Status GrpcServer::start() { return impl_->start(); }
 const std::vector<std::string>& GrpcServer::addresses() const { return impl_->addresses; }
 int GrpcServer::port() const { return impl_->port; }
-void GrpcServer::set_serving(bool serving) { impl_->edge.set_serving(serving); }
+void GrpcServer::set_serving(bool serving) {
+  impl_->edge.set_serving(serving);
+  if (serving && impl_->acceptor) impl_->acceptor->open();
+}
 bool GrpcServer::drain(int64_t limit_ms) { return impl_->edge.drain(limit_ms); }
 
 void GrpcServer::stop() {

@@ -1,6 +1,9 @@
 // The gRPC edge of a broker: services trilog.v1.Broker and trilog.v1.Admin, health and reflection, on TCP and on a Unix
 // socket. Start it before the broker's start() (the broker is told the address that clients use), say set_serving()
 // when the broker is ready; on the way down drain() first, then the broker's stop(), then stop().
+//
+// Whoever connects before it serves waits in the system's backlog, so that a start that takes no longer than usual
+// refuses nobody. A longer one is no secret: then health and "is starting" are answered.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +23,7 @@ struct GrpcServerOptions {
   std::string unix_socket;  // path; empty: none. A stale one is replaced
   Logger log;
   size_t threads = 2;
+  int accept_after_ms = 1'000;  // so long after start() clients are accepted even if it does not serve yet
 };
 
 class GrpcServer {
@@ -30,8 +34,8 @@ class GrpcServer {
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;
 
-  // Listens. kAlreadyExists if a port is taken: the message names the address, and the process where it can be seen;
-  // kInvalidArgument for an address that is none.
+  // Takes the addresses. kAlreadyExists if a port is taken: the message names the address, and the process where it can
+  // be seen; kInvalidArgument for an address that is none.
   Status start();
   // "127.0.0.1:9092", "[::1]:9092": where it listens, with the ports that were picked.
   const std::vector<std::string>& addresses() const;

@@ -1,6 +1,8 @@
 #include <grpcpp/impl/client_unary_call.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <latch>
 #include <thread>
 
 #include "broker/grpc/listen_address.h"
@@ -183,6 +185,56 @@ TEST_F(AdminTest, ListensOnBothLoopbackAddressesWithOnePort) {
     EXPECT_THAT(address, testing::EndsWith(":" + std::to_string(server_->port())));
   }
   EXPECT_EQ(server_->addresses()[0], "127.0.0.1:" + std::to_string(server_->port()));
+}
+
+class StartTest : public EdgeTest {
+ protected:
+  Refusal describe_cluster(const std::string& address) {
+    // A connection of its own.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+    Call call;
+    v1::DescribeClusterResponse response;
+    grpc::Status status = v1::Admin::NewStub(channel)->DescribeCluster(&call, {}, &response);
+    return status.ok() ? Refusal() : refusal_of(status, call);
+  }
+};
+
+TEST_F(StartTest, WhoComesBeforeItServesWaitsAndIsServed) {
+  listen();
+  constexpr int kClients = 8;
+  std::latch calling(kClients);
+  std::atomic<bool> serving{false};
+  std::atomic<int> answered{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.emplace_back([&, address = i % 2 == 0 ? server_->addresses()[0] : "unix:" + folder_ + "/s.sock"] {
+      calling.count_down();
+      bool last = false;
+      do {
+        last = serving;
+        Refusal refusal = describe_cluster(address);
+        EXPECT_EQ(refusal.status, StatusCode::OK) << refusal.error.message();
+        ++answered;
+      } while (!last);
+    });
+  }
+  calling.wait();
+  EXPECT_EQ(answered, 0);
+  serve();
+  serving = true;
+  for (std::thread& client : clients) client.join();
+  EXPECT_GE(answered, kClients);
+}
+
+TEST_F(StartTest, ALongStartIsNoSecret) {
+  listen(0);
+  Refusal refusal = describe_cluster(server_->addresses()[0]);
+  EXPECT_THAT(refusal, IsRefused(StatusCode::UNAVAILABLE, "LEADER_NOT_AVAILABLE", kNotWritten));
+  EXPECT_THAT(refusal.error.message(), HasSubstr("is starting"));
+  serve();
+  EXPECT_EQ(describe_cluster(server_->addresses()[0]).status, StatusCode::OK);
 }
 
 TEST_F(AdminTest, NamesTheProcessThatHasAPort) {

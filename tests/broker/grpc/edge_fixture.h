@@ -79,20 +79,29 @@ class EdgeTest : public testing::Test {
 
   // Tests change options_ before.
   void start() {
+    listen();
+    serve();
+  }
+  // The node has its address and starts.
+  void listen(int accept_after_ms = 30'000) {
     shards_ = std::make_unique<ShardPool>(ShardPoolOptions{.shards = 1, .io_threads_max = 4, .log = {}, .fatal = {}});
     auto broker = Broker::open(options_, shards_->envs());
     ASSERT_TRUE(broker.ok()) << broker.status().to_string();
     broker_ = std::move(*broker);
-    server_ = std::make_unique<GrpcServer>(
-        *broker_, GrpcServerOptions{.listen = {"localhost:0"}, .unix_socket = folder_ + "/s.sock", .log = log_});
+    server_ = std::make_unique<GrpcServer>(*broker_, GrpcServerOptions{.listen = {"localhost:0"},
+                                                                       .unix_socket = folder_ + "/s.sock",
+                                                                       .log = log_,
+                                                                       .accept_after_ms = accept_after_ms});
     Status listening = server_->start();
     ASSERT_TRUE(listening.ok()) << listening.to_string();
+    connect();
+  }
+  void serve() {
     std::promise<Status> ready;
     broker_->start(server_->addresses()[0], [&](Status status) { ready.set_value(std::move(status)); });
     Status started = ready.get_future().get();
     ASSERT_TRUE(started.ok()) << started.to_string();
     server_->set_serving(true);
-    connect();
   }
   void connect() {
     grpc::ChannelArguments arguments;
