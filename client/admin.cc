@@ -44,11 +44,24 @@ Commit decode(const v1::CommittedOffset& from) {
   return commit;
 }
 
+std::string counts(int got, size_t wanted) {
+  return std::to_string(got) + " entries where " + std::to_string(wanted) + " were asked for";
+}
+
 template <typename Items>
 auto decode_all(const Items& items) {
   std::vector<decltype(decode(*items.begin()))> decoded;
   for (const auto& item : items) decoded.push_back(decode(item));
   return decoded;
+}
+
+constexpr const char* kStuck = "a list that does not go on";
+
+// A page that ends nothing, and brings nothing or leads to itself.
+template <typename Request, typename Response>
+bool is_stuck(const Request& asked, const Response& page, int entries) {
+  const std::string& next = page.next_page_token();
+  return !next.empty() && (entries == 0 || next == asked.page_token());
 }
 
 }  // namespace
@@ -85,6 +98,7 @@ Outcome<std::vector<TopicInfo>> Admin::list_topics(const std::string& prefix, bo
     auto response = call(client_.impl(), false, &v1::Admin::Stub::ListTopics, &v1::Admin::NewStub, request);
     if (!response.ok()) return response.error();
     for (const v1::Topic& topic : response->topics()) topics.push_back(decode(topic));
+    if (is_stuck(request, response.value(), response->topics_size())) return broken_answer(kStuck, false);
     request.set_page_token(response->next_page_token());
   } while (!request.page_token().empty());
   return topics;
@@ -95,7 +109,7 @@ Outcome<TopicInfo> Admin::describe_topic(const std::string& name) {
   request.add_names(name);
   auto response = call(client_.impl(), false, &v1::Admin::Stub::DescribeTopic, &v1::Admin::NewStub, request);
   if (!response.ok()) return response.error();
-  if (response->topics_size() != 1) return no_server(client_.impl().server_text(), "an answer without the topic");
+  if (response->topics_size() != 1) return broken_answer(counts(response->topics_size(), 1), false);
   if (response->topics(0).has_error()) return decode_error(response->topics(0).error());
   return decode(response->topics(0));
 }
@@ -124,6 +138,8 @@ Outcome<std::vector<PartitionInfo>> Admin::trim_topic(const std::string& topic, 
   }
   auto response = call(client_.impl(), true, &v1::Admin::Stub::TrimTopic, &v1::Admin::NewStub, request);
   if (!response.ok()) return response.error();
+  if (static_cast<size_t>(response->partitions_size()) != before.size())
+    return broken_answer(counts(response->partitions_size(), before.size()), !validate_only);
   v1::Topic all;
   all.mutable_partitions()->Swap(response->mutable_partitions());
   return decode(all).partitions;
@@ -137,6 +153,7 @@ Outcome<std::vector<GroupInfo>> Admin::list_groups(const std::string& prefix) {
     auto response = call(client_.impl(), false, &v1::Admin::Stub::ListGroups, &v1::Admin::NewStub, request);
     if (!response.ok()) return response.error();
     for (const v1::Group& group : response->groups()) groups.push_back(decode(group));
+    if (is_stuck(request, response.value(), response->groups_size())) return broken_answer(kStuck, false);
     request.set_page_token(response->next_page_token());
   } while (!request.page_token().empty());
   return groups;
@@ -191,11 +208,15 @@ Outcome<std::vector<ListedOffset>> Admin::list_offsets(const std::string& topic,
   }
   auto response = call(client_.impl(), false, &v1::Broker::Stub::ListOffsets, &v1::Broker::NewStub, request);
   if (!response.ok()) return response.error();
+  if (!names_each_partition_once(response->offsets()) || response->offsets_size() == 0)
+    return broken_answer("the offsets are not one for each partition of " + topic, false);
   std::vector<ListedOffset> offsets;
   for (const v1::ListedOffset& from : response->offsets()) {
     ListedOffset offset{from.topic(), from.partition(), from.offset()};
     if (from.has_timestamp_ms()) offset.timestamp_ms = from.timestamp_ms();
     if (from.has_error()) offset.error = decode_error(from.error());
+    if (!offset.error && offset.offset < 0)
+      return broken_answer(topic + "/" + std::to_string(from.partition()) + " at a negative offset", false);
     offsets.push_back(std::move(offset));
   }
   return offsets;
@@ -215,6 +236,8 @@ Outcome<std::vector<Commit>> Admin::commit_offsets(const std::string& group, con
   // A commit of the same offsets again changes nothing, so it is repeated like a read.
   auto response = call(client_.impl(), false, &v1::Broker::Stub::CommitOffsets, &v1::Broker::NewStub, request);
   if (!response.ok()) return response.error();
+  if (static_cast<size_t>(response->offsets_size()) != offsets.size())
+    return broken_answer(counts(response->offsets_size(), offsets.size()), true);
   return decode_all(response->offsets());
 }
 

@@ -45,8 +45,13 @@ Error decode_error(const grpc::Status& status, bool may_be_written) {
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
     return {"NO_SERVER", status.error_message(), true, Error::Outcome::kNotApplicable};
   }
-  return {"NO_SERVER", "the server answered in a way that Trilog does not: " + status.error_message(), false,
-          Error::Outcome::kNotApplicable};
+  return broken_answer(status.error_message(), false);
+}
+
+Error broken_answer(const std::string& what, bool may_be_written) {
+  std::string text = "the server answered in a way that Trilog does not: " + what;
+  if (!may_be_written) return {"NO_SERVER", text, false, Error::Outcome::kNotApplicable};
+  return {"OUTCOME_UNKNOWN", text + "; whether it did what was asked is unknown", false, Error::Outcome::kUnknown};
 }
 
 Error no_server(const std::string& address, const std::string& why) {

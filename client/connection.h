@@ -25,6 +25,19 @@ using SteadyTime = SteadyClock::time_point;
 // a write may have been sent, OUTCOME_UNKNOWN.
 Error decode_error(const grpc::Status& status, bool may_be_written);
 Error decode_error(const v1::Error& error);
+// An answer of which no sense can be made. A write may have been carried out all the same.
+Error broken_answer(const std::string& what, bool may_be_written);
+// Whether `items` name every partition from 0 to their count - 1, each once.
+template <typename Items>
+bool names_each_partition_once(const Items& items) {
+  std::vector<bool> seen(static_cast<size_t>(items.size()));
+  for (const auto& item : items) {
+    int32_t partition = item.partition();
+    if (partition < 0 || partition >= items.size() || seen[static_cast<size_t>(partition)]) return false;
+    seen[static_cast<size_t>(partition)] = true;
+  }
+  return true;
+}
 // What a person needs to know when nobody answers.
 Error no_server(const std::string& address, const std::string& why);
 
@@ -73,11 +86,11 @@ Outcome<Response> call(Client::Impl& client, bool is_write,
     bool from_broker = !status.error_details().empty();
     if (!from_broker) client.forget(channel.value());
     bool safe = from_broker ? error.retriable && error.outcome != Error::Outcome::kUnknown : !is_write;
-    if (!safe || SteadyClock::now() + pause >= deadline || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    auto wait = std::max<std::chrono::milliseconds>(pause, std::chrono::milliseconds(error.retry_after_ms));
+    if (!safe || SteadyClock::now() + wait >= deadline || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
       return error;
     }
-    std::this_thread::sleep_for(
-        std::max<std::chrono::milliseconds>(pause, std::chrono::milliseconds(error.retry_after_ms)));
+    std::this_thread::sleep_for(wait);
     pause = std::min(pause * 2, std::chrono::milliseconds(500));
   }
 }

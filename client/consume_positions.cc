@@ -1,6 +1,7 @@
 #include "client/consume_positions.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace trilog::client {
 namespace {
@@ -9,7 +10,36 @@ int64_t begin_of(const v1::FetchedPartition& part) {
   return part.records_size() > 0 ? part.records(0).offset() : part.next_offset();
 }
 
+std::optional<std::string> flaw_of(const v1::FetchedPartition& part) {
+  std::string name = part.topic() + "/" + std::to_string(part.partition());
+  int64_t next = 0;
+  for (const v1::Record& record : part.records()) {
+    if (record.offset() < next || record.offset() == std::numeric_limits<int64_t>::max()) {
+      return "offset " + std::to_string(record.offset()) + " of " + name + " where at least " + std::to_string(next) +
+             " was next";
+    }
+    next = record.offset() + 1;
+  }
+  if (part.next_offset() >= next) return std::nullopt;
+  return name + " goes on at " + std::to_string(part.next_offset()) + ", before the end of its records";
+}
+
 }  // namespace
+
+std::optional<std::string> flaw_of(const v1::ConsumeResponse& response,
+                                   const std::function<bool(const std::string&)>& reads) {
+  auto unread = [&](const auto& place) { return place.partition() < 0 || !reads(place.topic()); };
+  auto name = [](const auto& place) { return place.topic() + "/" + std::to_string(place.partition()); };
+  if (response.event_case() == v1::ConsumeResponse::kRecords) {
+    if (unread(response.records())) return "records of " + name(response.records()) + ", which is not read";
+    return flaw_of(response.records());
+  }
+  for (const v1::Position& end : response.caught_up().partitions()) {
+    if (unread(end)) return "the end of " + name(end) + ", which is not read";
+    if (end.has_offset() && end.offset() < 0) return "a negative end of " + name(end);
+  }
+  return std::nullopt;
+}
 
 void ConsumePositions::set(const Position& position) {
   places_[{position.topic, position.partition}] = Place{.where = position, .old = {}};
@@ -66,6 +96,11 @@ void ConsumePositions::skip(const v1::FetchedPartition& part) {
 Position ConsumePositions::position(const std::string& topic, int32_t partition) const {
   auto place = places_.find({topic, partition});
   return place == places_.end() ? Position{topic, partition, {}} : place->second.where;
+}
+
+bool ConsumePositions::knows(const std::string& topic) const {
+  auto place = places_.lower_bound({topic, std::numeric_limits<int32_t>::min()});
+  return place != places_.end() && place->first.first == topic;
 }
 
 bool ConsumePositions::take_end(const v1::Position& end) {

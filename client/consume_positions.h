@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -16,6 +17,11 @@
 #include "trilog/v1/broker.pb.h"
 
 namespace trilog::client {
+
+// Why `response` cannot be what was subscribed to, `reads` telling topics: followed, it would move a position to where
+// nothing was read.
+std::optional<std::string> flaw_of(const v1::ConsumeResponse& response,
+                                   const std::function<bool(const std::string&)>& reads);
 
 class ConsumePositions {
  public:
@@ -30,6 +36,7 @@ class ConsumePositions {
   // Leaves `part` unread; seek() to position() brings it again.
   void skip(const v1::FetchedPartition& part);
   Position position(const std::string& topic, int32_t partition) const;
+  bool knows(const std::string& topic) const;
   // Whether this end was reached after the last seek; then the position is there.
   bool take_end(const v1::Position& end);
 

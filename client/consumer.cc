@@ -72,6 +72,7 @@ struct Consumer::Impl {
   void read_loop(const std::shared_ptr<Stream>& own);
   void close();
   bool write(const v1::ConsumeRequest& request);
+  bool reads(const std::string& topic) const;
   std::optional<Event> take(v1::ConsumeResponse response);
   static ConsumedRecord view(const v1::FetchedPartition& from, const v1::Record& record);
   std::optional<Error> lose(bool may_be_written);
@@ -237,6 +238,10 @@ Outcome<bool> Consumer::Impl::reopen(SteadyTime until) {
   return stream != nullptr;
 }
 
+bool Consumer::Impl::reads(const std::string& topic) const {
+  return positions.knows(topic) || std::find(topics.begin(), topics.end(), topic) != topics.end();
+}
+
 // Nothing if all of it is from before a seek.
 std::optional<Consumer::Event> Consumer::Impl::take(v1::ConsumeResponse response) {
   current = std::move(response);
@@ -318,6 +323,13 @@ Outcome<Consumer::Event> Consumer::poll(int64_t timeout_ms) {
       v1::ConsumeResponse response = std::move(impl.stream->events.front());
       impl.stream->events.pop_front();
       lock.unlock();
+      if (std::optional<std::string> flaw =
+              flaw_of(response, [&](const std::string& topic) { return impl.reads(topic); })) {
+        impl.lost_why = broken_answer(*flaw, false);
+        impl.lost_since = SteadyClock::now();
+        impl.close();
+        return impl.lost_why;
+      }
       std::optional<Event> event = impl.take(std::move(response));
       if (event) return std::move(*event);
       continue;
@@ -384,6 +396,11 @@ Outcome<std::vector<Commit>> Consumer::commit(const std::vector<Commit>& offsets
     if (impl.stream->committed.contains(id)) {
       v1::ConsumeResponse::Committed committed = std::move(impl.stream->committed[id]);
       impl.stream->committed.erase(id);
+      if (!offsets.empty() && static_cast<size_t>(committed.offsets_size()) != offsets.size()) {
+        return broken_answer(
+            std::to_string(committed.offsets_size()) + " entries for a commit of " + std::to_string(offsets.size()),
+            true);
+      }
       std::vector<Commit> results;
       for (const v1::CommittedOffset& from : committed.offsets()) {
         Commit commit{from.topic(), from.partition(), from.offset()};

@@ -130,13 +130,13 @@ Outcome<Producer::Impl::Topic*> Producer::Impl::find_topic(const std::string& na
   std::lock_guard lock(mutex_);
   Topic& topic = topics_[name];
   if (!topic.partitions.empty()) return &topic;
-  topic.partitions.resize(std::max<size_t>(info->partitions.size(), 1));
+  topic.partitions.resize(info->partitions.size());
   for (size_t i = 0; i < topic.partitions.size(); ++i) topic.partitions[i].index = static_cast<int32_t>(i);
   // Short-lived producers must not all begin at the same partition.
   topic.keyless = static_cast<int32_t>(std::random_device()() % topic.partitions.size());
   auto it = info->configs.find("max.message.bytes");
-  if (it != info->configs.end())
-    topic.message_bytes_max = static_cast<size_t>(std::strtoull(it->second.value.c_str(), nullptr, 10));
+  size_t bytes_max = it == info->configs.end() ? 0 : std::strtoull(it->second.value.c_str(), nullptr, 10);
+  if (bytes_max > 0) topic.message_bytes_max = bytes_max;
   return &topic;
 }
 
@@ -145,9 +145,12 @@ Outcome<TopicInfo> Producer::Impl::describe(const std::string& name) {
   request.add_names(name);
   auto response = call(client_, false, &v1::Admin::Stub::DescribeTopic, &v1::Admin::NewStub, request);
   if (!response.ok()) return response.error();
-  if (response->topics_size() != 1) return no_server(client_.server_text(), "an answer without the topic");
+  if (response->topics_size() != 1)
+    return broken_answer(std::to_string(response->topics_size()) + " topics where one was asked for", false);
   const v1::Topic& topic = response->topics(0);
   if (topic.has_error()) return decode_error(topic.error());
+  if (topic.partitions_size() == 0 || !names_each_partition_once(topic.partitions()))
+    return broken_answer("the partitions of " + name + " are not numbered from 0", false);
   TopicInfo info{topic.name()};
   info.partitions.resize(static_cast<size_t>(topic.partitions_size()));
   for (const auto& [key, config] : topic.configs()) info.configs[key] = {config.value(), config.source()};
@@ -164,10 +167,15 @@ void Producer::Impl::create_with_first_record(const std::string& name, Record re
   request.set_acks(wire_acks());
   request.set_timeout_ms(static_cast<uint32_t>(options_.delivery_timeout_ms));
   auto response = call(client_, true, &v1::Broker::Stub::Produce, &v1::Broker::NewStub, request);
+  std::optional<Error> failed;
   if (!response.ok()) {
-    Error error = response.error();
-    return done({.topic = name, .partition = record.partition.value_or(-1), .error = &error});
+    failed = response.error();
+  } else if (response->positions_size() != 1) {
+    failed = broken_answer(std::to_string(response->positions_size()) + " positions for one record of " + name, true);
+  } else if (response->positions(0).has_error()) {
+    failed = decode_error(response->positions(0).error());
   }
+  if (failed) return done({.topic = name, .partition = record.partition.value_or(-1), .error = &*failed});
   const v1::Produced& position = response->positions(0);
   Delivery delivery{.topic = name,
                     .partition = position.partition(),

@@ -8,8 +8,6 @@
 namespace trilog::client {
 namespace {
 
-constexpr int64_t kBackoffMs = 20;
-
 bool is_sequence_error(const Error& error) {
   return error.code == "OUT_OF_ORDER_SEQUENCE" || error.code == "INVALID_PRODUCER_EPOCH" ||
          error.code == "UNKNOWN_PRODUCER";
@@ -42,13 +40,24 @@ void Producer::Impl::read_loop(std::shared_ptr<Stream> stream) {
 }
 
 void Producer::Impl::on_answer(Stream& stream, const v1::ProduceResponse& response, std::vector<Finished>& finished) {
-  if (stream.expected.empty()) return;
+  if (stream.broken) return;
+  if (stream.expected.empty()) {
+    // Nothing that follows could be told from an answer.
+    stream.broken = true;
+    return stream.context.TryCancel();
+  }
   Sent sent = std::move(stream.expected.front());
   stream.expected.pop_front();
   Partition& partition = *sent.partition;
   CHECK(!partition.in_flight.empty());
   BatchPtr batch = std::move(partition.in_flight.front());
   partition.in_flight.pop_front();
+  if (std::optional<std::string> flaw = flaw_of(response, sent)) {
+    // The other answers of this stream are worth no more: what waits for them is unknown as well.
+    stream.broken = true;
+    stream.context.TryCancel();
+    return on_failure(sent.topic, partition, std::move(batch), broken_answer(*flaw, true), finished, false);
+  }
   if (response.has_error())
     return on_failure(sent.topic, partition, std::move(batch), decode_error(response.error()), finished);
   const v1::Produced& position = response.positions(0);
@@ -67,8 +76,28 @@ void Producer::Impl::on_answer(Stream& stream, const v1::ProduceResponse& respon
   finished.push_back(std::move(done));
 }
 
+// Why `response` cannot be the answer to `sent`, which was one batch or one record.
+std::optional<std::string> Producer::Impl::flaw_of(const v1::ProduceResponse& response, const Sent& sent) const {
+  if (response.request_id() != sent.request_id) {
+    return "request " + std::to_string(response.request_id()) + " where " + std::to_string(sent.request_id) +
+           " was next";
+  }
+  if (response.has_error()) return std::nullopt;
+  if (response.positions_size() != 1)
+    return std::to_string(response.positions_size()) + " positions for one batch of " + sent.topic;
+  const v1::Produced& position = response.positions(0);
+  const int32_t asked = sent.partition->index;
+  if (position.partition() != asked) {
+    return "partition " + std::to_string(position.partition()) + " of " + sent.topic + " where " +
+           std::to_string(asked) + " was asked for";
+  }
+  if (!position.has_error() && position.offset() < 0 && options_.acks != Acks::kNone)
+    return "no offset for a batch of " + sent.topic;
+  return std::nullopt;
+}
+
 void Producer::Impl::on_failure(const std::string& name, Partition& partition, BatchPtr batch, Error error,
-                                std::vector<Finished>& finished) {
+                                std::vector<Finished>& finished, bool may_repeat) {
   bool first = !partition.failed;
   partition.failed = true;
   partition.not_before_ms = steady_ms() + std::max<int64_t>(error.retry_after_ms, kBackoffMs);
@@ -80,11 +109,12 @@ void Producer::Impl::on_failure(const std::string& name, Partition& partition, B
     return;
   }
   bool repeat = unknown ? options_.idempotent : error.retriable;
-  if (repeat) {
+  if (repeat && may_repeat) {
     batch->last_error = std::move(error);
     partition.retry.push_back(std::move(batch));
     return;
   }
+  unknown = batch->maybe_written;  // an earlier try counts as well
   if (is_sequence_error(error)) renew_producer_ = true;
   if (unknown) renew_producer_ = true;
   if (!unknown && first && batch->has_sequence()) {
@@ -116,6 +146,10 @@ void Producer::Impl::on_broken(Stream& stream, std::vector<Finished>& finished) 
 
 void Producer::Impl::fail(const std::string& name, BatchPtr batch, Error error, std::vector<Finished>& finished) {
   Finished done;
+  if (batch->maybe_written && error.outcome != Error::Outcome::kUnknown) {
+    error = {"OUTCOME_UNKNOWN", "an earlier try may have been written; the last one failed: " + error.message, false,
+             Error::Outcome::kUnknown};
+  }
   done.topic = name;
   done.batch = std::move(batch);
   done.error = std::move(error);

@@ -17,6 +17,8 @@
 
 namespace trilog::client {
 
+constexpr int64_t kBackoffMs = 20;  // after a failure, where the broker asks for no longer pause
+
 int64_t wall_ms();
 int64_t steady_ms();
 
@@ -50,6 +52,7 @@ struct Producer::Impl {
   struct Sent {
     std::string topic;
     Partition* partition;
+    uint64_t request_id;
   };
   struct Stream {
     grpc::ClientContext context;
@@ -58,7 +61,8 @@ struct Producer::Impl {
     std::shared_ptr<grpc::Channel> channel;
     std::deque<Sent> expected;  // guarded by mutex_: answers come in the order of the requests
     std::thread reader;
-    bool broken = false;  // guarded by mutex_
+    uint64_t requests = 0;  // guarded by mutex_: sent so far, which numbers them
+    bool broken = false;    // guarded by mutex_
   };
   struct Finished {  // told to the callers after the mutex is released
     BatchPtr batch;
@@ -91,8 +95,9 @@ struct Producer::Impl {
   void expire(const std::string& name, Topic& topic, Partition& partition, std::vector<Finished>& finished);
   void read_loop(std::shared_ptr<Stream> stream);
   void on_answer(Stream& stream, const v1::ProduceResponse& response, std::vector<Finished>& finished);
+  std::optional<std::string> flaw_of(const v1::ProduceResponse& response, const Sent& sent) const;
   void on_failure(const std::string& name, Partition& partition, BatchPtr batch, Error error,
-                  std::vector<Finished>& finished);
+                  std::vector<Finished>& finished, bool may_repeat = true);
   void on_broken(Stream& stream, std::vector<Finished>& finished);
   void settle(Partition& partition);
   void fail(const std::string& name, BatchPtr batch, Error error, std::vector<Finished>& finished);

@@ -13,7 +13,6 @@ namespace trilog::client {
 namespace {
 
 constexpr int64_t kNever = INT64_MAX;
-constexpr int64_t kBackoffMs = 20;
 // A batch without an answer for this long after its time is over means a dead stream: the broker answers in time.
 constexpr int64_t kAnswerGraceMs = 1'000;
 constexpr int64_t kWatchMs = 100;
@@ -165,11 +164,12 @@ bool Producer::Impl::send_one(std::unique_lock<std::mutex>& lock, const std::str
   } else {
     request.set_record_batch(batch->bytes().data(), batch->bytes().size());
   }
+  std::shared_ptr<Stream> stream = stream_;
+  request.set_request_id(++stream->requests);
   partition.resume_next = false;
   partition.in_flight.push_back(std::move(batch));
   partition.queued.pop_front();
-  std::shared_ptr<Stream> stream = stream_;
-  stream->expected.push_back({name, &partition});
+  stream->expected.push_back({name, &partition, request.request_id()});
   lock.unlock();
   bool written = stream->calls->Write(request);
   lock.lock();

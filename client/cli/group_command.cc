@@ -150,7 +150,7 @@ class GroupRun {
                                                         "/" + std::to_string(partition) + ", which has " +
                                                         std::to_string(start) + " to " + std::to_string(end)});
       }
-      to = std::clamp(to, start, end);
+      to = std::clamp(to, start, std::max(start, end));  // asked one after the other
       if (committed.contains(partition) && to == from) continue;
       moves.push_back({options_.topic, partition, to});
       text += "\n  " + options_.topic + "/" + std::to_string(partition) + "  " +
