@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Refuses a rule id (S3, R17, …) in a comment that docs/rules.md does not explain."""
+"""Refuses a rule id (S3, R17, …) in a comment that docs/rules.md does not explain, and a limit of BrokerOptions that
+docs/cli.md does not list."""
 import os
 import re
 import subprocess
@@ -7,6 +8,14 @@ import sys
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 ID = re.compile(r"\b([SRCQGAFX][1-9][0-9]?)\b")
+
+
+def unlisted_limits():
+    limits = open("broker/options.h", encoding="utf-8").read().partition("// --- limits")[2].partition("\n\n")[0]
+    names = re.findall(r"^  \w+ (\w+) = ", limits, re.M)
+    listed = open("docs/cli.md", encoding="utf-8").read()
+    wrong = [f"broker/options.h: docs/cli.md does not list {name}" for name in names if f"`{name}`" not in listed]
+    return wrong if names else ["broker/options.h: no limits found"]
 
 
 def main():
@@ -29,8 +38,9 @@ def main():
                 if match[1] not in known:
                     line = text.count("\n", 0, comment.start() + match.start()) + 1
                     wrong.append(f"{path}:{line}: {match[1]} is not explained in docs/rules.md")
-    print("\n".join(wrong + [f"rules: {len(known)} explained, {len(quoted)} quoted, {len(wrong)} unknown"]))
-    return 1 if wrong or not known else 0
+    limits = unlisted_limits()
+    print("\n".join(limits + wrong + [f"rules: {len(known)} explained, {len(quoted)} quoted, {len(wrong)} unknown"]))
+    return 1 if limits or wrong or not known else 0
 
 
 if __name__ == "__main__":
