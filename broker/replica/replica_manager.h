@@ -26,7 +26,6 @@ struct ReplicaOptions {
   int64_t retention_check_ms = 30'000;
   int64_t producer_idle_ms = 24LL * 3600 * 1000;
   size_t delayed_operations_max = 100'000;  // then THROTTLED
-  uint32_t decompressed_bytes_max = 64u << 20;
 };
 
 struct AppendRequest {
