@@ -29,6 +29,7 @@ class UnknownMethod final : public RpcHandler {
 class RpcServer::Call final : public RpcCall {
  public:
   explicit Call(RpcServer& server) : server_(server) {
+    server_.made_.pass_on();
     context_.AsyncNotifyWhenDone(tag(closed_));
     server_.service_.RequestCall(&context_, &stream_, server_.queue_.get(), server_.queue_.get(), tag(accepted_));
   }
@@ -36,15 +37,21 @@ class RpcServer::Call final : public RpcCall {
   grpc::ServerContext& context() override { return context_; }
   void start_read(grpc::ByteBuffer& into) override {
     pending_.fetch_add(1);
+    started_.pass_on();
     stream_.Read(&into, tag(read_));
   }
   void start_write(const grpc::ByteBuffer& message, bool more_follows) override {
     pending_.fetch_add(1);
+    started_.pass_on();
     stream_.Write(message, more_follows ? grpc::WriteOptions().set_buffer_hint() : grpc::WriteOptions(), tag(written_));
   }
   // The count for it was taken at the start, so that the call cannot go before it is finished.
-  void finish(const grpc::Status& status) override { stream_.Finish(status, tag(finished_)); }
+  void finish(const grpc::Status& status) override {
+    started_.pass_on();
+    stream_.Finish(status, tag(finished_));
+  }
   void finish(const grpc::ByteBuffer& last, const grpc::Status& status) override {
+    started_.pass_on();
     stream_.WriteAndFinish(last, grpc::WriteOptions(), status, tag(finished_));
   }
 
@@ -55,7 +62,10 @@ class RpcServer::Call final : public RpcCall {
   class CallEvent final : public Event {
    public:
     explicit CallEvent(Call& call) : call_(call) {}
-    void happened(bool ok) override { (call_.*method)(ok); }
+    void happened(bool ok) override {
+      call_.started_.take_over();
+      (call_.*method)(ok);
+    }
 
    private:
     Call& call_;
@@ -106,6 +116,7 @@ class RpcServer::Call final : public RpcCall {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   RpcHandler* handler_ = nullptr;
   std::atomic<bool> ready_{false};
+  ThroughQueue started_;
   std::atomic<int> pending_{3};  // being made, closed, finished
   CallEvent<&Call::on_accepted> accepted_{*this};
   CallEvent<&Call::on_read> read_{*this};
@@ -120,6 +131,7 @@ class RpcServer::Timer final : public Event {
   // Under the server's mutex.
   void arm(int64_t delay_ms) {
     place_ = server_.timers_.insert(server_.timers_.end(), this);
+    server_.made_.pass_on();
     alarm_.Set(server_.queue_.get(), std::chrono::system_clock::now() + std::chrono::milliseconds(delay_ms),
                static_cast<Event*>(this));
   }
@@ -177,7 +189,10 @@ void RpcServer::leave() {
 void RpcServer::serve() {
   void* tag = nullptr;
   bool ok = false;
-  while (queue_->Next(&tag, &ok)) static_cast<Event*>(tag)->happened(ok);
+  while (queue_->Next(&tag, &ok)) {
+    made_.take_over();
+    static_cast<Event*>(tag)->happened(ok);
+  }
 }
 
 void RpcServer::after(int64_t delay_ms, std::function<void(bool)> task) {

@@ -9,6 +9,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <list>
@@ -48,6 +49,16 @@ class RpcServer {
  private:
   class Call;
   class Timer;
+  // What a thread did before it gave something to gRPC is seen by the one that gets it back. gRPC sees to that, but the
+  // thread sanitizer cannot look into gRPC and is told here.
+  class ThroughQueue {
+   public:
+    void pass_on() { passed_on_.store(true, std::memory_order_release); }
+    void take_over() const { (void)passed_on_.load(std::memory_order_acquire); }
+
+   private:
+    std::atomic<bool> passed_on_{false};
+  };
   void accept();
   void enter();
   void leave();
@@ -58,6 +69,7 @@ class RpcServer {
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
   std::vector<std::thread> threads_;
+  ThroughQueue made_;  // calls and timers
 
   std::mutex mutex_;  // guards what follows, and that nothing is put into a queue that was shut down
   std::list<Timer*> timers_;
