@@ -3,6 +3,7 @@
 #   make run                  builds and runs the main job on real events     make build     only builds build/release/trilog
 #   make test                 builds everything and runs all tests            make bench     measures, beside this machine's limits
 #   make crash STATES=N       the crash test over N states                    make mutants   deliberate bugs, each must be caught
+#   make chaos ROUNDS=N       breaks a cluster of processes   SEED=N: again as that time
 #   make fuzz SECONDS=N       each fuzzer for N seconds                       make clean     removes build/
 #   make install PREFIX=DIR   the program, its completions and its licence
 #
@@ -12,10 +13,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: run build test bench crash mutants install fuzz clean check packages-build packages-test packages-checks configure
+.PHONY: run build test bench crash chaos mutants install fuzz clean check packages-build packages-test packages-checks configure
 
 PREFIX ?= /usr/local
 STATES ?= 50000
+ROUNDS ?= 20
 SECONDS ?= 10
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 RELEASE := build/release
@@ -37,6 +39,11 @@ bench: packages-build configure
 crash: packages-build configure
 	@cmake --build $(RELEASE) --target crash_test -j $(JOBS)
 	@$(RELEASE)/crash_test --states=$(STATES)
+
+chaos: packages-test configure
+	@cmake --build $(RELEASE) --target trilog chaos_client history_check -j $(JOBS)
+	@tests/e2e/chaos.py --rounds $$(($(ROUNDS) / 2)) $(if $(SEED),--seed $(SEED))
+	@tests/e2e/chaos.py --rounds $$(($(ROUNDS) - $(ROUNDS) / 2)) --cuts $(if $(SEED),--seed $(SEED))
 
 mutants: packages-build configure
 	@tests/mutants/run.py

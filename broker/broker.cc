@@ -24,9 +24,12 @@ BrokerOptions complete(BrokerOptions options, const DataFolder& folder) {
 }  // namespace
 
 Result<std::unique_ptr<Broker>> Broker::open(BrokerOptions options, std::vector<Env*> shards,
-                                             StateStoreProvider* state_stores) {
+                                             StateStoreProvider* state_stores, PeerTransport* transport) {
   if (shards.empty()) return Status(Errc::kInvalidArgument, "a broker needs at least one shard");
   TRY(check_options(options));
+  if (options.peers.size() > 1 && transport == nullptr) {
+    return Status(Errc::kInvalidArgument, "peers name several nodes, and there is no transport to reach them");
+  }
   std::unique_ptr<DataFolder> folder = TRY(DataFolder::open(*shards[0], options.data_dir, BrokerId(options.node_id)));
   std::unique_ptr<StateStoreProvider> own;
   if (state_stores == nullptr) {
@@ -35,15 +38,17 @@ Result<std::unique_ptr<Broker>> Broker::open(BrokerOptions options, std::vector<
   }
   BrokerOptions completed = complete(std::move(options), *folder);
   return std::unique_ptr<Broker>(std::make_unique<BrokerImpl>(std::move(completed), std::move(shards), *state_stores,
-                                                              std::move(own), std::move(folder)));
+                                                              std::move(own), std::move(folder), transport));
 }
 
 BrokerImpl::BrokerImpl(BrokerOptions options, std::vector<Env*> shards, StateStoreProvider& state_stores,
-                       std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder)
+                       std::unique_ptr<StateStoreProvider> own_state_stores, std::unique_ptr<DataFolder> folder,
+                       PeerTransport* transport)
     : options_(std::move(options)),
       own_state_stores_(std::move(own_state_stores)),
       state_stores_(state_stores),
       folder_(std::move(folder)),
+      transport_(transport),
       image_(std::make_shared<const MetadataImage>()) {
   mark_writer_ = std::make_unique<MarkWriter>(*shards[0], folder_->marks());
   for (Env* env : shards) {
@@ -56,6 +61,9 @@ BrokerImpl::BrokerImpl(BrokerOptions options, std::vector<Env*> shards, StateSto
     shards_.push_back(std::make_unique<BrokerShard>(*env, options_, folder_->path(), folder_->topics_path(),
                                                     folder_->start_state(), std::move(persist),
                                                     [this] { return state_store(); }));
+  }
+  for (uint32_t i = 0; transport_ != nullptr && i < shards_.size(); ++i) {
+    endpoints_.push_back(std::make_unique<PeerEndpoint>(*this, *shards_[i], *transport_, i));
   }
   for (size_t i = 0; i < shards_.size(); ++i) {
     shards_[i]->replicas.set_ownership([this, i](const TopicPartition& partition) { return shard_of(partition) == i; });
@@ -76,53 +84,177 @@ void BrokerImpl::start(std::string address, UniqueFunction<void(Status)> done) {
 void BrokerImpl::start_on_shard0(const std::string& address) {
   address_ = address;
   loader_.subscribe([this](const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) { on_image(image, delta); });
+  Status opened = open_metadata();
+  if (!opened.ok()) return finish_start(opened.with_context("metadata"));
+  controller_ = std::make_unique<Controller>(shards_[0]->env, *metadata_log_, options_.controller,
+                                             [this] { return loader_.image(); });
+  make_lifecycle();
+  if (transport_ != nullptr) make_network();
+  metadata_log_->start();
+  lifecycle_->poke();
+}
+
+Status BrokerImpl::open_metadata() {
   MetadataLogConfig config;
   config.directory = folder_->metadata_path();
   config.cluster = folder_->identity().cluster;
   config.self = Voter{self(), folder_->identity().directory};
   config.voters = {config.self};
+  config.was_member = folder_->identity().broker_epoch >= BrokerEpoch(0);
+  if (transport_ != nullptr) {
+    config.voters.clear();
+    for (const QuorumPeer& peer : TRY(quorum_peers(options_))) {
+      config.voters.push_back(peer.id == self() ? config.self : Voter{peer.id, DirectoryId()});
+    }
+  }
   MetadataLog::Listener listener;
   listener.on_commit = [this](const CommittedBatch& batch) { return on_commit(batch); };
   listener.on_snapshot = [this](Offset applied, ByteView snapshot) { return loader_.load_snapshot(applied, snapshot); };
   listener.make_snapshot = [this] { return loader_.make_snapshot(); };
   listener.on_leadership = [this](bool leading, Term) { on_leadership(leading); };
-  Env& env = shards_[0]->env;
-  Result<std::unique_ptr<MetadataLog>> log = MetadataLog::open(env, std::move(config), std::move(listener));
-  if (!log.ok()) return finish_start(log.status().with_context("metadata"));
-  metadata_log_ = std::move(*log);
-  controller_ =
-      std::make_unique<Controller>(env, *metadata_log_, options_.controller, [this] { return loader_.image(); });
-  metadata_log_->start();
+  listener.on_cluster = [this](const ClusterId& cluster) { return folder_->set_cluster(cluster); };
+  metadata_log_ = TRY(MetadataLog::open(shards_[0]->env, std::move(config), std::move(listener), transport_));
+  return {};
+}
+
+void BrokerImpl::make_lifecycle() {
+  PeerCalls* calls = endpoints_.empty() ? nullptr : &endpoints_[0]->calls;
+  controller_client_ = std::make_unique<ControllerClient>(shards_[0]->env, self(), *metadata_log_, *controller_, calls);
+  peer::RegisterBrokerRequest facts;
+  facts.broker = self();
+  facts.directory = folder_->identity().directory;
+  facts.address = address_;
+  for (const QuorumPeer& peer : quorum_peers(options_).value()) {
+    if (peer.id == self()) facts.peer_address = peer.address;
+  }
+  facts.rack = options_.rack;
+  facts.version = kVersion;
+  facts.recorded_epoch = folder_->identity().broker_epoch;
+  facts.clean = folder_->start_state().clean;
+  facts.same_boot = folder_->same_boot();
+  BrokerLifecycle::Host host;
+  host.is_current = [this] { return metadata_log_->current(); };
+  host.image = [this] { return loader_.image(); };
+  host.open_logs = [this](auto opened) { open_logs(std::move(opened)); };
+  host.registered = [this](BrokerEpoch epoch) { return registered(epoch); };
+  host.confirmed = [this](int64_t sent_ns) {
+    for (auto& each : shards_) {
+      each->post([sent_ns, shard = each.get()] { shard->replicas.set_controller_contact(sent_ns); });
+    }
+  };
+  // Posted to every shard first: whoever is served next finds the partitions in their present roles.
+  host.admitted = [this](Status status) {
+    auto finish = [this, status = std::move(status)] { shards_[0]->post([this, status] { finish_start(status); }); };
+    auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
+    for (auto& each : shards_) each->post([gather] { gather->arrived(); });
+    // In store, for producers that come when there is no controller.
+    if (transport_ != nullptr) fetch_producer_ids();
+  };
+  lifecycle_ = std::make_unique<BrokerLifecycle>(shards_[0]->env, *controller_client_, std::move(facts),
+                                                 transport_ == nullptr, std::move(host));
+}
+
+// Before anything is applied: roles follow from images and connections together.
+void BrokerImpl::make_network() {
+  isr_requests_ = std::make_unique<IsrRequests>(
+      *controller_client_, self(), [this] { return lifecycle_->epoch(); }, [this] { return loader_.image(); });
+  ControllerPeers peers;
+  peers.self = self();
+  peers.probe = [this](BrokerId broker, peer::ProbeRequest request, auto done) {
+    if (broker == self()) {
+      shards_[0]->post([this, done = std::move(done)]() mutable { done(probe_answer()); });
+    } else {
+      ask_peer<peer::ProbeAnswer>(broker, PeerKind::kProbe, request, std::move(done));
+    }
+  };
+  peers.hear = [this](BrokerId broker, peer::HearingRequest request, auto done) {
+    if (broker == self()) {
+      hear(std::move(request),
+           [done = std::move(done)](peer::HearingAnswer answer) mutable { done(std::move(answer)); });
+    } else {
+      ask_peer<peer::HearingAnswer>(broker, PeerKind::kHearing, request, std::move(done));
+    }
+  };
+  controller_->set_peers(std::move(peers));
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->post([this, i] { listen_on_shard(i); });
+  }
+}
+
+void BrokerImpl::listen_on_shard(uint32_t index) {
+  BrokerShard& shard = *shards_[index];
+  ReplicaNetwork network;
+  network.transport = transport_;
+  network.shard = index;
+  // Asked on shard 0, answered where it came from.
+  network.alter_isr = [this, &shard](IsrChange change, UniqueFunction<void(api::Answer<IsrChanged>)> done) {
+    shards_[0]->post([this, &shard, change = std::move(change), done = std::move(done)]() mutable {
+      isr_requests_->ask(std::move(change), [&shard, done = std::move(done)](api::Answer<IsrChanged> answer) mutable {
+        shard.post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
+      });
+    });
+  };
+  shard.replicas.set_network(std::move(network));
+  endpoints_[index]->listen();
 }
 
 Status BrokerImpl::on_commit(const CommittedBatch& batch) { return loader_.apply(batch.first, batch.records); }
 
 void BrokerImpl::on_leadership(bool leading) {
   controller_->set_active(leading);
-  if (!leading || shards_follow_) return;
-  Registration registration{self(), folder_->identity().directory, address_, std::string(kVersion)};
-  controller_->register_broker(std::move(registration), [this](api::Answer<BrokerEpoch> epoch) {
-    if (!epoch.ok()) return finish_start(Status(Errc::kFailed, "registration: " + epoch.error().message));
-    registered(epoch.value());
-  });
+  lifecycle_->poke();
 }
 
-// Everything committed before this start, and the registration, are in the image: only now do shards open logs, so that
-// none is opened for a topic that was deleted later in the log.
-void BrokerImpl::registered(BrokerEpoch epoch) {
-  Status status = folder_->set_broker_epoch(epoch);
-  if (!status.ok()) return finish_start(status);
+// Everything that this node knew before is in the image: only now do shards open logs, so that none is opened for a
+// topic that was deleted later in the log.
+void BrokerImpl::open_logs(UniqueFunction<void(std::vector<TopicPartition>)> opened) {
+  struct Operation {
+    std::mutex mutex;
+    std::vector<TopicPartition> damaged;  // guarded by mutex
+    UniqueFunction<void(std::vector<TopicPartition>)> opened;
+  };
+  auto operation = std::make_shared<Operation>();
+  operation->opened = std::move(opened);
   shards_follow_ = true;
   ImagePtr image = loader_.image();
-  auto finish = [this] { shards_[0]->post([this] { finish_start({}); }); };
-  auto gather = std::make_shared<Gather>(shards_.size(), std::move(finish));
-  for (auto& each : shards_) {
-    each->post([image, gather, shard = each.get()] {
-      shard->apply(image, nullptr);
-      shard->replicas.start();
+  auto gather = std::make_shared<Gather>(shards_.size(), [this, operation] {
+    shards_[0]->post([operation] { operation->opened(std::move(operation->damaged)); });
+  });
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->post([this, i, image, gather, operation] {
+      shards_[i]->apply(image, nullptr);
+      shards_[i]->replicas.start();
+      std::vector<TopicPartition> damaged = damaged_replicas(i, *image);
+      {
+        std::lock_guard lock(operation->mutex);
+        operation->damaged.insert(operation->damaged.end(), damaged.begin(), damaged.end());
+      }
       gather->arrived();
     });
   }
+}
+
+// C8: what the recovery could not find, or cannot read.
+std::vector<TopicPartition> BrokerImpl::damaged_replicas(size_t shard, const MetadataImage& image) {
+  std::vector<TopicPartition> damaged;
+  for (const auto& [name, topic] : image.topics()) {
+    for (size_t i = 0; i < topic->partitions.size(); ++i) {
+      TopicPartition id{topic->id, PartitionId(static_cast<int32_t>(i))};
+      const auto& replicas = topic->partitions[i].replicas;
+      if (shard_of(id) != shard || std::find(replicas.begin(), replicas.end(), self()) == replicas.end()) continue;
+      std::optional<ReplicaPosition> position = shards_[shard]->replicas.position(id);
+      if (!position || position->damaged) damaged.push_back(id);
+    }
+  }
+  return damaged;
+}
+
+Status BrokerImpl::registered(BrokerEpoch epoch) {
+  TRY(folder_->set_broker_epoch(epoch));
+  for (auto& each : shards_) {
+    each->post([epoch, shard = each.get()] { shard->replicas.set_broker_epoch(epoch); });
+  }
+  return {};
 }
 
 void BrokerImpl::finish_start(Status status) {
@@ -134,16 +266,43 @@ void BrokerImpl::finish_start(Status status) {
 }
 
 void BrokerImpl::on_image(const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) {
+  for (const auto& [topic, was] : delta->removed_topics()) mark_writer_->forget(topic);
+  if (shards_follow_) {
+    shards_[0]->apply(image, delta.get());
+    for (size_t i = 1; i < shards_.size(); ++i) {
+      shards_[i]->post([image, delta, shard = shards_[i].get()] { shard->apply(image, delta.get()); });
+    }
+  }
+  // Now that what follows from it stands behind it in the queue of every shard.
   {
     std::lock_guard lock(mutex_);
     image_ = image;
   }
-  for (const auto& [topic, was] : delta->removed_topics()) mark_writer_->forget(topic);
-  if (!shards_follow_) return;
-  shards_[0]->apply(image, delta.get());
-  for (size_t i = 1; i < shards_.size(); ++i) {
-    shards_[i]->post([image, delta, shard = shards_[i].get()] { shard->apply(image, delta.get()); });
+  lifecycle_->poke();
+  for (auto it = applied_waiters_.begin(); it != applied_waiters_.end();) {
+    if (it->second.applied > image->applied()) {
+      ++it;
+      continue;
+    }
+    // Behind what the shards were just sent.
+    shards_[0]->post(std::move(it->second.run));
+    it = applied_waiters_.erase(it);
   }
+}
+
+void BrokerImpl::when_applied(Offset applied, UniqueFunction<void()> run) {
+  shards_[0]->post([this, applied, run = std::move(run)]() mutable {
+    if (loader_.image()->applied() >= applied) return run();
+    const uint64_t number = next_applied_waiter_++;
+    applied_waiters_.emplace(number, AppliedWaiter{applied, std::move(run)});
+    shards_[0]->env.executor().schedule_after(kAppliedNs, [this, number] {
+      auto found = applied_waiters_.find(number);
+      if (found == applied_waiters_.end()) return;
+      auto late = std::move(found->second.run);
+      applied_waiters_.erase(found);
+      late();
+    });
+  });
 }
 
 ImagePtr BrokerImpl::image() const {
@@ -169,17 +328,26 @@ Result<StateStore*> BrokerImpl::state_store() {
 
 // --- stop ----------------------------------------------------------------------------------------------------------
 
+void BrokerImpl::hand_over(UniqueFunction<void()> done) {
+  shards_[0]->post([this, done = std::move(done)]() mutable {
+    if (lifecycle_ == nullptr) return done();
+    lifecycle_->shut_down(std::move(done));
+  });
+}
+
 void BrokerImpl::stop(UniqueFunction<void(Status)> done) {
+  hand_over([this, done = std::move(done)]() mutable { stop_serving(std::move(done)); });
+}
+
+void BrokerImpl::stop_serving(UniqueFunction<void(Status)> done) {
   stopping_ = true;
   serving_ = false;
-  std::vector<std::shared_ptr<FetchOperation>> waiting;
   {
     std::lock_guard lock(mutex_);
     fetches_.clear();
   }
   shards_[0]->post([this, done = std::move(done)]() mutable {
     finish_start(Status(Errc::kFailed, "stopped while starting"));
-    if (controller_) controller_->stop();
     while (!producer_id_waiters_.empty()) {
       answer<api::InitProducerResult>(std::move(producer_id_waiters_.front()),
                                       Error(ErrorCode::kNodeStopping, "node is stopping"));
@@ -222,6 +390,9 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
 
 void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)> done) {
   auto finish = [this, marks = std::move(marks), done = std::move(done)](const Status& closed) mutable {
+    isr_requests_.reset();
+    lifecycle_.reset();
+    controller_client_.reset();
     controller_.reset();
     metadata_log_.reset();
     {
@@ -234,7 +405,11 @@ void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)>
     done(std::move(status));
   };
   if (metadata_log_ == nullptr) return finish({});
-  metadata_log_->close(std::move(finish));
+  if (lifecycle_ == nullptr) return metadata_log_->close(std::move(finish));
+  lifecycle_->farewell([this, finish = std::move(finish)]() mutable {
+    controller_->stop();
+    metadata_log_->close(std::move(finish));
+  });
 }
 
 // --- routing -------------------------------------------------------------------------------------------------------
@@ -308,20 +483,26 @@ void BrokerImpl::take_producer_id(Done<api::InitProducerResult> done) {
     return done(Error(ErrorCode::kThrottled, "too many producers wait for an id; try again"));
   }
   producer_id_waiters_.push_back(std::move(done));
-  if (fetching_producer_ids_) return;
-  fetching_producer_ids_ = true;
-  controller_->allocate_producer_ids([this](api::Answer<Controller::ProducerIdBlock> block) {
+  fetch_producer_ids();
+}
+
+void BrokerImpl::fetch_producer_ids() {
+  if (std::exchange(fetching_producer_ids_, true)) return;
+  auto answered = [this](const Result<peer::AllocateProducerIdsAnswer>& block) {
     fetching_producer_ids_ = false;
     std::deque<Done<api::InitProducerResult>> waiters = std::exchange(producer_id_waiters_, {});
-    if (block.ok()) producer_ids_ = block.value();
+    const bool ok = block.ok() && block->error == peer::PeerError::kNone && block->size > 0;
+    if (ok) producer_ids_ = {block->first, block->size};
     for (auto& waiter : waiters) {
-      if (block.ok()) {
+      if (ok) {
         take_producer_id(std::move(waiter));
       } else {
-        waiter(block.error());
+        // A block that was handed out and did not arrive is lost, which harms nobody.
+        waiter(Error(ErrorCode::kLeaderNotAvailable, "no producer ids: the controller cannot be asked now; try again"));
       }
     }
-  });
+  };
+  controller_client_->call(peer::AllocateProducerIdsRequest{self()}, BrokerLifecycle::kCallNs, std::move(answered));
 }
 
 }  // namespace trilog

@@ -24,17 +24,24 @@
 
 namespace trilog {
 
+class PeerTransport;
+
 class Broker {
  public:
   // Checks options and the data folder (lock, identity, format; rule S14), reads and removes the clean marker (S11),
   // loads metadata. Blocking; on the thread that will never be a shard's. kBusy: another process holds the folder (says
   // which). `shards[0]` also hosts metadata and controller. Envs must outlive the broker; their loops may run already.
+  // `transport` is needed when `peers` names several nodes; it must outlive the broker.
   static Result<std::unique_ptr<Broker>> open(BrokerOptions options, std::vector<Env*> shards,
-                                              StateStoreProvider* state_stores = nullptr);
+                                              StateStoreProvider* state_stores = nullptr,
+                                              PeerTransport* transport = nullptr);
   virtual ~Broker() = default;  // after stop() completed
 
   // `address`: where clients reach this node, for the registration. Done when it serves.
   virtual void start(std::string address, UniqueFunction<void(Status)> done) = 0;
+  // Other nodes take over what this one leads, which goes on serving meanwhile (C9). Done at once in a cluster of one,
+  // and in any case after a few seconds. For who drains clients before stop(); stop() does it too.
+  virtual void hand_over(UniqueFunction<void()> done) = 0;
   // Refuses new work, completes what waits, closes logs, writes the clean marker. With an error the data is safe but
   // the next start will run recovery.
   virtual void stop(UniqueFunction<void(Status)> done) = 0;
@@ -66,12 +73,19 @@ class Broker {
   virtual void alter_topic(api::AlterTopicRequest request, Done<api::AlterTopicResult> done) = 0;
   virtual void trim_topic(api::TrimTopicRequest request, Done<std::vector<api::PartitionState>> done) = 0;
   virtual void describe_cluster(Done<api::Cluster> done) = 0;
+  // By hand: another member of the ISR leads; a leader that lacks records (unclean); a node that leads nothing.
+  virtual void move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done) = 0;
+  virtual void elect_leader(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) = 0;
+  virtual void drain(BrokerId node, Done<api::DrainResult> done) = 0;
 
   virtual ImagePtr image() const = 0;  // the newest, any thread
   virtual const BrokerOptions& options() const = 0;
   virtual BrokerId self() const = 0;
   virtual Clock& clock() = 0;  // of the deadlines in requests; any thread may read it
   virtual std::string data_dir() const = 0;
+  // As its data folder knows them; any thread.
+  virtual ClusterId cluster_id() const = 0;
+  virtual DirectoryId directory_id() const = 0;
 
   // Posts a walk over all invariants to every shard; CHECKs. For tests and the simulator.
   virtual void check_invariants(UniqueFunction<void()> done) = 0;

@@ -72,13 +72,12 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path,
   FileSystem& files = env.files();
   TRY(make_durable_folder(files, path));
   std::unique_ptr<DataFolder> folder(new DataFolder(env, std::move(path)));
-  Result<std::unique_ptr<FileLock>> lock = files.lock(join_path(folder->path_, "lock"));
-  if (!lock.ok()) return lock.status().with_context("data folder " + folder->path_);
-  folder->lock_ = std::move(*lock);
+  TRY(folder->lock());
   // First thing (S11): a crash from here on must not look like a clean stop.
   std::optional<CleanMarker> clean = TRY(take_clean_marker(files, join_path(folder->path_, "clean")));
-  TRY(folder->load_identity(node));
+  TRY(folder->load_identity(node, random_id<ClusterId>(env.random())));
   folder->marks_ = std::make_unique<MarksFile>(TRY(MarksFile::open(files, join_path(folder->path_, "marks"))));
+  if (clean && clean->broker_epoch != folder->identity_.broker_epoch.value()) clean.reset();  // of an earlier process
   folder->start_.clean = clean.has_value();
   folder->start_.marks = clean ? clean->marks : folder->marks_->marks();
   if (folder->marks_->damaged()) {
@@ -87,7 +86,23 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Env& env, std::string path,
   return folder;
 }
 
-Status DataFolder::load_identity(BrokerId node) {
+Result<FolderIdentity> DataFolder::make(Env& env, std::string path, BrokerId node, const ClusterId& cluster) {
+  TRY(make_durable_folder(env.files(), path));
+  DataFolder folder(env, std::move(path));
+  TRY(folder.lock());
+  TRY(folder.load_identity(node, cluster));
+  return folder.identity_;
+}
+
+Status DataFolder::lock() {
+  Result<std::unique_ptr<FileLock>> lock = env_.files().lock(join_path(path_, "lock"));
+  if (!lock.ok()) return lock.status().with_context("data folder " + path_);
+  lock_ = std::move(*lock);
+  return {};
+}
+
+Status DataFolder::load_identity(BrokerId node, const ClusterId& cluster_if_new) {
+  boot_id_ = read_boot_id(env_.files());
   std::string file = join_path(path_, "meta");
   Result<Bytes> content = read_checkpoint(env_.files(), file, kMetaVersion);
   if (content.ok()) {
@@ -100,10 +115,7 @@ Status DataFolder::load_identity(BrokerId node) {
                                                 std::to_string(node.value()) + "; give this node its own data_dir");
     }
     identity_ = *identity;
-    std::string boot_id = read_boot_id(env_.files());
-    if (boot_id == identity_.boot_id) return {};
-    identity_.boot_id = boot_id;
-    return write_identity();
+    return {};
   }
   if (content.status().code() != Errc::kNotFound) return content.status().with_context(file);
   // New only if nothing of a node is here: a folder that lost its `meta` is damaged, not fresh (Q11).
@@ -116,10 +128,9 @@ Status DataFolder::load_identity(BrokerId node) {
     }
   }
   is_new_ = true;
-  identity_.cluster = random_id<ClusterId>(env_.random());
+  identity_.cluster = cluster_if_new;
   identity_.directory = random_id<DirectoryId>(env_.random());
   identity_.node = node;
-  identity_.boot_id = read_boot_id(env_.files());
   return write_identity();
 }
 
@@ -127,8 +138,16 @@ Status DataFolder::write_identity() {
   return write_checkpoint(env_.files(), join_path(path_, "meta"), kMetaVersion, encode_identity(identity_));
 }
 
+// Both together: what is known about the page cache is known about the process of that registration.
 Status DataFolder::set_broker_epoch(BrokerEpoch epoch) {
   identity_.broker_epoch = epoch;
+  identity_.boot_id = boot_id_;
+  return write_identity();
+}
+
+Status DataFolder::set_cluster(const ClusterId& cluster) {
+  if (identity_.cluster == cluster) return {};
+  identity_.cluster = cluster;
   return write_identity();
 }
 

@@ -23,8 +23,8 @@ struct FolderIdentity {
   ClusterId cluster;
   BrokerId node = kNoBroker;
   DirectoryId directory;
-  std::string boot_id;           // of the kernel at the last start; empty if it cannot be read
   BrokerEpoch broker_epoch{-1};  // of the last registration (C8)
+  std::string boot_id;           // of the kernel then; empty if it could not be read
 };
 
 class DataFolder {
@@ -33,6 +33,9 @@ class DataFolder {
   // is another node's, kCorruption if `meta` is damaged. Takes the clean marker (it is gone when this returns) and the
   // marks.
   static Result<std::unique_ptr<DataFolder>> open(Env& env, std::string path, BrokerId node);
+  // Blocking. For whoever makes the folders of a whole cluster before its first start: the folder with the identity of
+  // this node in this cluster; what is there already stays as it is. Errors as open(). Returns who the folder is.
+  static Result<FolderIdentity> make(Env& env, std::string path, BrokerId node, const ClusterId& cluster);
 
   const std::string& path() const { return path_; }
   std::string metadata_path() const { return join_path(path_, "metadata"); }
@@ -40,22 +43,27 @@ class DataFolder {
   std::string state_path() const { return join_path(path_, "state"); }
   const FolderIdentity& identity() const { return identity_; }
   bool is_new() const { return is_new_; }
+  // The kernel is the one of the last registration: the page cache of then survived (C8).
+  bool same_boot() const { return !boot_id_.empty() && boot_id_ == identity_.boot_id; }
   // For every shard: what was found at the start.
   const LogStartState& start_state() const { return start_; }
   MarksFile& marks() { return *marks_; }
 
-  Status set_broker_epoch(BrokerEpoch epoch);  // blocking
-  Status write_clean(const Marks& exact);      // blocking; the last thing a clean stop does
+  Status set_broker_epoch(BrokerEpoch epoch);    // blocking
+  Status set_cluster(const ClusterId& cluster);  // blocking; of a new folder, once it is known
+  Status write_clean(const Marks& exact);        // blocking; the last thing a clean stop does
 
  private:
   DataFolder(Env& env, std::string path) : env_(env), path_(std::move(path)) {}
-  Status load_identity(BrokerId node);
+  Status lock();
+  Status load_identity(BrokerId node, const ClusterId& cluster_if_new);
   Status write_identity();
 
   Env& env_;
   std::string path_;
   std::unique_ptr<FileLock> lock_;
   FolderIdentity identity_;
+  std::string boot_id_;  // of the running kernel
   bool is_new_ = false;
   LogStartState start_;
   std::unique_ptr<MarksFile> marks_;

@@ -1,117 +1,30 @@
 #include "broker/dev_cluster.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <future>
 #include <iostream>
 #include <string>
 #include <utility>
 
 #include "broker/cluster_folder.h"
+#include "broker/dev_plan.h"
 #include "broker/node.h"
+#include "broker/node_supervisor.h"
 #include "broker/process_output.h"
 #include "broker/runtime/stderr_log.h"
 
 namespace trilog {
 namespace {
 
-constexpr int kDefaultPort = 9092;
-constexpr int32_t kDefaultPartitions = 6;
-
 int64_t now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-}
-
-Status usage(std::string message) { return {Errc::kInvalidArgument, std::move(message)}; }
-
-Result<int> parse_port(const std::string& text) {
-  if (text.empty()) return kDefaultPort;
-  if (text == "any") return 0;
-  int port = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65'535) {
-    return usage("--port " + text + ": a number from 1 to 65535 is wanted, or any");
-  }
-  return port;
-}
-
-// "0.0.0.0" and "0.0.0.0:9092" alike; "::1" needs its brackets only with a port.
-std::string with_port(const std::string& address, int port) {
-  bool is_bare_v6 = address.find(':') != address.rfind(':') && address.front() != '[';
-  if (is_bare_v6) return "[" + address + "]:" + std::to_string(port);
-  bool has_port = address.find(':') != std::string::npos && address.back() != ']';
-  return has_port ? address : address + ":" + std::to_string(port);
-}
-
-struct TopicWanted {
-  std::string name;
-  int32_t partitions = 0;
-};
-
-Result<TopicWanted> parse_topic(const std::string& text) {
-  TopicWanted topic;
-  size_t colon = text.rfind(':');
-  topic.name = text.substr(0, colon);
-  if (colon == std::string::npos) return topic;
-  const char* first = text.data() + colon + 1;
-  const char* last = text.data() + text.size();
-  auto [end, error] = std::from_chars(first, last, topic.partitions);
-  if (error != std::errc() || end != last || topic.partitions < 1) {
-    return usage("--topic " + text + ": NAME or NAME:PARTITIONS is wanted, for example orders:6");
-  }
-  return topic;
-}
-
-// Everything `up` needs, checked before anything is touched.
-struct Plan {
-  ClusterFolder folder;
-  bool is_new = false;
-  BrokerOptions broker;
-  std::vector<std::string> listen;
-  std::vector<TopicWanted> topics;
-};
-
-Result<Plan> make_plan(const cli::UpOptions& options) {
-  Plan plan{.folder = ClusterFolder(options.data), .broker = {}, .listen = {}, .topics = {}};
-  std::optional<int> held = TRY(plan.folder.nodes());
-  plan.is_new = !held.has_value();
-  int nodes = options.nodes.value_or(held.value_or(1));
-  if (held && nodes != *held) {
-    return usage(options.data + " holds a cluster of " + std::to_string(*held) + (*held == 1 ? " node" : " nodes") +
-                 "; start it with --nodes " + std::to_string(*held) + " or give another --data");
-  }
-  if (nodes != 1)
-    return usage("--nodes " + std::to_string(nodes) + ": clusters of several nodes are not built yet; use --nodes 1");
-  int port = TRY(parse_port(options.port));
-  plan.broker.data_dir = plan.folder.node_path(1);
-  plan.broker.auto_create_topics = !options.strict;
-  plan.broker.default_partitions = kDefaultPartitions;
-  if (options.insecure) plan.broker.insecure = kInsecureConsent;
-  TRY(apply_environment_and_sets(plan.broker, options.set));
-  for (const std::string& address : options.listen) {
-    if (address.empty()) return usage("--listen needs an address, for example 0.0.0.0");
-    plan.listen.push_back(with_port(address, port));
-  }
-  if (plan.listen.empty()) plan.listen.push_back("localhost:" + std::to_string(port));
-  for (const std::string& address : plan.listen) {
-    plan.broker.listen = address;
-    Status status = check_options(plan.broker);
-    if (!status.ok()) {
-      bool consent_missing = !options.insecure && !options.listen.empty();
-      return Status(status.code(), std::string(status.message()) + (consent_missing ? "; with up: --insecure" : ""));
-    }
-  }
-  for (const std::string& text : options.topics) plan.topics.push_back(TRY(parse_topic(text)));
-  return plan;
 }
 
 Status create_topics(Broker& broker, const std::vector<TopicWanted>& topics) {
@@ -127,7 +40,8 @@ Status create_topics(Broker& broker, const std::vector<TopicWanted>& topics) {
   return {};
 }
 
-void print_ready(const cli::UpOptions& options, const ProcessOutput& output, const Plan& plan, const Node& node) {
+void print_ready(const cli::UpOptions& options, const ProcessOutput& output, const ClusterPlan& plan,
+                 const Node& node) {
   int64_t ready_ms = (now_ns() - options.started_ns) / 1'000'000;
   if (output.json()) {
     std::vector<cli::JsonObject> nodes;
@@ -138,7 +52,7 @@ void print_ready(const cli::UpOptions& options, const ProcessOutput& output, con
     ready.add("data_dir", plan.folder.path()).add("ready_ms", ready_ms);
     return output.line(ready.text());
   }
-  std::string server = node.port() == kDefaultPort ? "" : " --server " + node.client_address();
+  std::string server = node.port() == kDefaultClientPort ? "" : " --server " + node.client_address();
   std::string text = "ready in " + std::to_string(ready_ms) + " ms · node 1 of 1 · data " + plan.folder.path() +
                      (plan.is_new ? " (new)" : "") + " · synced before every ack\n";
   text += "  listening      " + node.client_address() + " (gRPC)\n";
@@ -160,11 +74,17 @@ void leave_terminal(const ClusterFolder& folder) {
 }
 
 int run_here(const cli::UpOptions& options, const ProcessOutput& output, bool detached) {
-  Result<Plan> plan = make_plan(options);
+  Result<ClusterPlan> plan = make_cluster_plan(options);
   if (!plan.ok()) return output.fail(plan.status());
   block_end_signals();
+  if (plan->nodes > 1) {
+    auto on_ready = [&plan, detached] {
+      if (detached) leave_terminal(plan->folder);
+    };
+    return run_nodes(*plan, options, output, on_ready);
+  }
   if (plan->is_new) {
-    Status created = plan->folder.create(1);
+    Status created = plan->folder.create(1, false);
     if (!created.ok()) return output.fail(created);
   }
   Logger log = make_stderr_logger(LogLevel::kWarning);
@@ -233,21 +153,11 @@ bool ask(const std::string& question) {
   return answer == "y" || answer == "yes";
 }
 
-// Ends exactly this process: a descriptor of it cannot come to mean another one, as a number can.
 Status end_process(const RunningProcess& process, int64_t timeout_ms) {
-  int fd = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
-  if (fd < 0) return {};  // gone already
-  Status status;
-  if (process_start_time(process.pid) == process.start_time) {
-    ::syscall(SYS_pidfd_send_signal, fd, SIGTERM, nullptr, 0);
-    pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
-    if (::poll(&wait, 1, static_cast<int>(timeout_ms)) == 0) {
-      status = Status(Errc::kBusy, "process " + std::to_string(process.pid) + " has not ended after " +
-                                       std::to_string(timeout_ms / 1000) + " s; it goes on stopping");
-    }
-  }
-  ::close(fd);
-  return status;
+  TRY(signal_process(process, SIGTERM));
+  if (wait_for_end(process, timeout_ms)) return {};
+  return Status(Errc::kBusy, "process " + std::to_string(process.pid) + " has not ended after " +
+                                 std::to_string(timeout_ms / 1000) + " s; it goes on stopping");
 }
 
 }  // namespace
@@ -284,6 +194,14 @@ int run_down(const cli::DownOptions& options) {
     if (process) {
       Status ended = end_process(*process, options.timeout_ms);
       if (!ended.ok()) return output.fail(ended);
+    }
+    // Killed, `up` cannot wait for its nodes; they end by themselves.
+    for (int node = 1; node <= **nodes; ++node) {
+      std::optional<RunningProcess> left = folder.running_node(node);
+      if (left && !wait_for_end(*left, options.timeout_ms)) {
+        return output.fail(kExitNotNow, "BUSY",
+                           "node " + std::to_string(node) + " still runs, process " + std::to_string(left->pid));
+      }
     }
     if (options.wipe) {
       Status removed = folder.remove();

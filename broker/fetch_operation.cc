@@ -2,7 +2,7 @@
 // there until something changes, and read again.
 #include <algorithm>
 
-#include "broker/broker_impl.h"
+#include "broker/forwarding.h"
 
 namespace trilog {
 
@@ -11,7 +11,7 @@ using api::ErrorCode;
 
 // One fetch. Lives in the callbacks that will still call it; its shards touch only their own entries of `result_`, and
 // `mutex_` guards what they share.
-class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
+class FetchOperation final : public PendingFetch, public std::enable_shared_from_this<FetchOperation> {
  public:
   FetchOperation(BrokerImpl& broker, api::FetchRequest request, Broker::FetchId id, Broker::Done<api::FetchResult> done)
       : broker_(broker), request_(std::move(request)), id_(id), done_(std::move(done)) {}
@@ -57,8 +57,7 @@ class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
 
   void refuse(Error error) { done_(std::move(error)); }
 
-  // From any thread.
-  void cancel() {
+  void cancel() override {
     {
       std::lock_guard lock(mutex_);
       cancelled_ = true;
@@ -198,10 +197,7 @@ class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
   }
 
   void finish_now() {
-    {
-      std::lock_guard lock(broker_.mutex_);
-      broker_.fetches_.erase(id_);
-    }
+    broker_.forget_fetch(id_);
     done_(std::move(result_));
   }
 
@@ -217,116 +213,44 @@ class FetchOperation : public std::enable_shared_from_this<FetchOperation> {
   bool cancelled_ = false;
 };
 
-Broker::FetchId BrokerImpl::fetch(api::FetchRequest request, Done<api::FetchResult> done) {
-  using Answer = api::Answer<api::FetchResult>;
-  auto refuse = [&](Error error) {
-    answer(std::move(done), Answer(std::move(error)));
-    return FetchId{0};
-  };
-  if (std::optional<Error> error = not_serving()) return refuse(std::move(*error));
-  if (request.positions.empty()) return refuse(Error(ErrorCode::kInvalidRequest, "no partitions: say which to read"));
-  if (request.positions.size() > options_.positions_per_request_max) {
-    return refuse(Error(ErrorCode::kInvalidRequest, std::to_string(request.positions.size()) +
-                                                        " positions in one request; at "
-                                                        "most " +
-                                                        std::to_string(options_.positions_per_request_max) +
-                                                        " are allowed"));
-  }
-  FetchId id = 0;
-  {
-    std::lock_guard lock(mutex_);
-    id = next_fetch_++;
-  }
+Broker::FetchId BrokerImpl::next_fetch_id() {
+  std::lock_guard lock(mutex_);
+  return next_fetch_++;
+}
+
+Broker::FetchId BrokerImpl::remember_fetch(const std::shared_ptr<PendingFetch>& fetch, FetchId id) {
+  std::lock_guard lock(mutex_);
+  fetches_.emplace(id, fetch);
+  return id;
+}
+
+void BrokerImpl::forget_fetch(FetchId id) {
+  std::lock_guard lock(mutex_);
+  fetches_.erase(id);
+}
+
+// Of partitions that this node answers for.
+Broker::FetchId BrokerImpl::fetch_here(api::FetchRequest request, Done<api::FetchResult> done) {
+  FetchId id = next_fetch_id();
   auto operation = std::make_shared<FetchOperation>(*this, std::move(request), id, std::move(done));
   ImagePtr now = image();
   if (std::optional<Error> error = operation->prepare(*now)) {
     shards_[0]->post([operation, error = std::move(*error)]() mutable { operation->refuse(std::move(error)); });
     return 0;
   }
-  {
-    std::lock_guard lock(mutex_);
-    fetches_.emplace(id, operation);
-  }
+  remember_fetch(operation, id);
   operation->read_all();
   return id;
 }
 
 void BrokerImpl::cancel_fetch(FetchId fetch) {
-  std::shared_ptr<FetchOperation> operation;
+  std::shared_ptr<PendingFetch> operation;
   {
     std::lock_guard lock(mutex_);
     auto it = fetches_.find(fetch);
     if (it != fetches_.end()) operation = it->second.lock();
   }
   if (operation) operation->cancel();
-}
-
-void BrokerImpl::list_offsets(api::ListOffsetsRequest request, Done<std::vector<api::ListedOffset>> done) {
-  using Answer = api::Answer<std::vector<api::ListedOffset>>;
-  struct Operation {
-    std::vector<api::ListedOffset> result;
-    std::vector<int64_t> timestamps;
-    api::OffsetSpec spec;
-    Done<std::vector<api::ListedOffset>> done;
-  };
-  if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
-  ImagePtr now = image();
-  if (request.queries.empty()) {
-    const TopicImage* topic = now->find_topic(request.topic);
-    if (topic == nullptr) return answer(std::move(done), Answer(unknown_topic(*now, request.topic)));
-    for (size_t p = 0; p < topic->partitions.size(); ++p) {
-      request.queries.push_back({request.topic, PartitionId(static_cast<int32_t>(p)), 0});
-    }
-  }
-  if (request.queries.size() > options_.positions_per_request_max) {
-    return answer(std::move(done),
-                  Answer(Error(ErrorCode::kInvalidRequest, "too many partitions in one request; at most " +
-                                                               std::to_string(options_.positions_per_request_max) +
-                                                               " are allowed")));
-  }
-  auto operation = std::make_shared<Operation>();
-  operation->spec = request.spec;
-  std::vector<std::pair<TopicPartition, size_t>> targets;
-  for (size_t i = 0; i < request.queries.size(); ++i) {
-    const api::OffsetQuery& query = request.queries[i];
-    const TopicImage* topic = now->find_topic(query.topic);
-    if (topic == nullptr) return answer(std::move(done), Answer(unknown_topic(*now, query.topic)));
-    operation->result.push_back({.topic = query.topic, .partition = query.partition});
-    operation->timestamps.push_back(query.timestamp_ms);
-    if (query.partition.value() < 0 || query.partition.value() >= static_cast<int32_t>(topic->partitions.size())) {
-      operation->result[i].error = unknown_partition(*topic, query.partition);
-    } else {
-      targets.push_back({{topic->id, query.partition}, i});
-    }
-  }
-  operation->done = std::move(done);
-  auto gather =
-      std::make_shared<Gather>(targets.size() + 1, [operation] { operation->done(std::move(operation->result)); });
-  for (const auto& [partition, index] : targets) {
-    BrokerShard& owner = shard(shard_of(partition));
-    owner.post([operation, gather, &owner, partition = partition, index = index] {
-      api::ListedOffset& out = operation->result[index];
-      api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
-      if (!ends.ok()) {
-        out.error = ends.error();
-        return gather->arrived();
-      }
-      out.leader_epoch = ends->leader_epoch;
-      out.offset = operation->spec == api::OffsetSpec::kEarliest ? ends->start : ends->high_watermark;
-      if (operation->spec == api::OffsetSpec::kTimestamp) {
-        auto found = owner.replicas.find_timestamp(partition, operation->timestamps[index]);
-        if (!found.ok()) {
-          out.error = found.error();
-        } else if (found.value()) {
-          out.offset = found.value()->offset;
-          out.timestamp_ms = found.value()->timestamp_ms;
-          out.leader_epoch = found.value()->leader_epoch;
-        }
-      }
-      gather->arrived();
-    });
-  }
-  shards_[0]->post([gather] { gather->arrived(); });
 }
 
 }  // namespace trilog

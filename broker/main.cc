@@ -4,6 +4,7 @@
 
 #include "broker/dev_cluster.h"
 #include "broker/dump.h"
+#include "broker/node_command.h"
 #include "broker/serve.h"
 #include "client/cli/cli.h"
 
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   };
   commands.serve = trilog::run_serve;
   commands.down = trilog::run_down;
+  commands.node = trilog::run_node_command;
   commands.dump = trilog::run_dump;
   return trilog::cli::run_cli(argc, argv, commands);
 }

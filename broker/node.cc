@@ -1,8 +1,6 @@
 #include "broker/node.h"
 
-#include <link.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -12,6 +10,7 @@
 #include <utility>
 
 #include "broker/runtime/descriptor_limit.h"
+#include "broker/runtime/program_pages.h"
 
 extern char** environ;  // NOLINT: POSIX declares it so
 
@@ -42,31 +41,6 @@ sigset_t end_signals() {
 }
 
 constexpr time_t kQuietCheckSeconds = 3;
-constexpr int64_t kQuietNs = 5'000'000;       // of processor time between two checks: nothing goes on
-constexpr int64_t kWorthwhileNs = 2'000'000;  // since pages were last given up: much was touched again
-
-int64_t processor_time_ns() {
-  timespec used;
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
-}
-
-// A start, or the first use of a part, touches pages of the executable that are not needed again. Gives up all pages
-// that come unchanged from files; what is still used comes back from the page cache by itself.
-void release_program_pages() {
-  auto release = [](dl_phdr_info* object, size_t, void*) {
-    auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-    for (int i = 0; i < object->dlpi_phnum; ++i) {
-      const ElfW(Phdr)& segment = object->dlpi_phdr[i];
-      if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
-      uintptr_t from = (object->dlpi_addr + segment.p_vaddr) & ~(page - 1);
-      uintptr_t to = object->dlpi_addr + segment.p_vaddr + segment.p_memsz;
-      ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
-    }
-    return 0;
-  };
-  ::dl_iterate_phdr(release, nullptr);
-}
 
 }  // namespace
 
@@ -83,7 +57,8 @@ Status Node::run() {
   raise_descriptor_limit();
   int shards = options_.broker.io_threads == 0 ? default_shard_count() : options_.broker.io_threads;
   shards_ = std::make_unique<ShardPool>(ShardPoolOptions{.shards = shards, .log = options_.log});
-  broker_ = TRY(Broker::open(options_.broker, shards_->envs()));
+  TRY(open_transport());
+  broker_ = TRY(Broker::open(options_.broker, shards_->envs(), nullptr, transport_.get()));
   GrpcServerOptions server;
   server.listen = options_.listen.empty() ? std::vector<std::string>{options_.broker.listen} : options_.listen;
   server.unix_socket = unix_socket_path(options_.broker.data_dir, options_.log);
@@ -91,9 +66,26 @@ Status Node::run() {
   server_ = std::make_unique<GrpcServer>(*broker_, std::move(server));
   TRY(server_->start());
   std::string address = options_.broker.advertise.empty() ? client_address() : options_.broker.advertise;
+  if (transport_) transport_->start(broker_->cluster_id(), broker_->directory_id());
   started_ = true;
   TRY(wait_for([&](auto done) { broker_->start(address, std::move(done)); }));
   server_->set_serving(true);
+  return {};
+}
+
+// Before the broker, so that a taken port is known before anything is touched.
+Status Node::open_transport() {
+  std::vector<QuorumPeer> peers = TRY(quorum_peers(options_.broker));
+  if (peers.size() <= 1) return {};
+  TcpTransportOptions transport;
+  transport.self = BrokerId(options_.broker.node_id);
+  transport.log = options_.log;
+  transport.listen = options_.broker.peer_listen;
+  for (const QuorumPeer& peer : peers) {
+    if (transport.listen.empty() && peer.id == transport.self) transport.listen = peer.address;
+    transport.peers.emplace(peer.id, peer.address);
+  }
+  transport_ = TRY(TcpTransport::open(std::move(transport), shards_->envs()));
   return {};
 }
 
@@ -104,6 +96,11 @@ std::string Node::client_address() const {
 
 Status Node::stop(int64_t limit_ms) {
   Status status;
+  if (broker_ && started_) {
+    std::promise<void> handed_over;
+    broker_->hand_over([&] { handed_over.set_value(); });
+    handed_over.get_future().wait();
+  }
   if (server_) {
     server_->set_serving(false);
     if (!server_->drain(limit_ms)) options_.log.warning("calls were still open after ", limit_ms, " ms of draining");
@@ -111,8 +108,10 @@ Status Node::stop(int64_t limit_ms) {
   if (broker_ && started_) status = wait_for([&](auto done) { broker_->stop(std::move(done)); });
   started_ = false;
   server_.reset();
+  if (transport_) transport_->stop();
   if (shards_) shards_->stop();
   broker_.reset();
+  transport_.reset();
   shards_.reset();
   return status;
 }
@@ -126,17 +125,11 @@ void block_end_signals() {
 int wait_for_end_signal() {
   sigset_t set = end_signals();
   const timespec check{.tv_sec = kQuietCheckSeconds, .tv_nsec = 0};
-  int64_t released_at = 0;
-  int64_t last = processor_time_ns();
+  ProgramPages pages;
   while (true) {
     int number = ::sigtimedwait(&set, nullptr, &check);
     if (number > 0) return number;
-    int64_t now = processor_time_ns();
-    if (now - last < kQuietNs && now - released_at > kWorthwhileNs) {
-      release_program_pages();
-      released_at = now;
-    }
-    last = now;
+    pages.give_back_if_quiet();
   }
 }
 

@@ -1,5 +1,5 @@
-// Node: one broker with everything it needs to run as a process: shards, broker, gRPC edge. What `serve` and `up` have
-// in common.
+// Node: one broker with everything it needs to run as a process: shards, connections to its peers, broker, gRPC edge.
+// What `serve` and `up` have in common.
 #pragma once
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "broker/broker.h"
 #include "broker/grpc/grpc_server.h"
 #include "broker/runtime/shard_pool.h"
+#include "broker/runtime/tcp_transport.h"
 
 namespace trilog {
 
@@ -41,9 +42,11 @@ class Node {
  private:
   explicit Node(Options options);
   Status run();
+  Status open_transport();
 
   const Options options_;
   std::unique_ptr<ShardPool> shards_;
+  std::unique_ptr<TcpTransport> transport_;  // null: a cluster of one opens no peer port
   std::unique_ptr<Broker> broker_;
   std::unique_ptr<GrpcServer> server_;
   bool started_ = false;

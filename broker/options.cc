@@ -89,7 +89,11 @@ constexpr std::array kOptions = {
            set_memory},
     Setter{{"node_id", "count", "1", "This node's number in its cluster; never changes."},
            set_number<&BrokerOptions::node_id, 0, 1'000'000>},
-    Setter{{"peers", "list of id@host:port", "none: a cluster of one", "The quorum."}, set_peers},
+    Setter{{"peer_listen", "host:port", "this node's entry of peers", "Where peers connect, if not there."},
+           set_text<&BrokerOptions::peer_listen>},
+    Setter{{"peers", "list of id@host:port", "none: a cluster of one",
+            "The quorum, 1, 3 or 5 nodes with this one, the same list on all."},
+           set_peers},
     Setter{{"rack", "text", "none", "Where this node stands; replicas are spread over racks."},
            set_text<&BrokerOptions::rack>},
 };
@@ -119,6 +123,25 @@ Result<HostPort> parse_host_port(std::string_view name, std::string_view text) {
   Result<int64_t> port = parse_number(name, text.substr(colon + 1), 0, 65'535);
   if (!port.ok()) return bad_option(name, text, "the port must be a number from 0 to 65535");
   return HostPort{std::string(text.substr(0, colon)), static_cast<int32_t>(*port)};
+}
+
+// A non-loopback address needs consent while there is no TLS.
+Status check_reach(std::string_view name, const std::string& text, const HostPort& place,
+                   const BrokerOptions& options) {
+  if (is_loopback(place.host) || options.insecure == kInsecureConsent) return {};
+  return bad_option(name, text,
+                    "is not a loopback address, and TLS and authentication are not built yet. Listen on localhost, or "
+                    "set insecure = \"" +
+                        std::string(kInsecureConsent) + "\"");
+}
+
+Status check_peer_address(std::string_view name, const std::string& text, const HostPort& listen,
+                          const BrokerOptions& options) {
+  HostPort place = TRY(parse_host_port(name, text));
+  if (place.port == listen.port && place.host == listen.host && place.port != 0) {
+    return bad_option(name, text, "is where clients connect (listen); peers need a port of their own");
+  }
+  return check_reach(name, text, place, options);
 }
 
 }  // namespace
@@ -156,26 +179,51 @@ Status check_options(const BrokerOptions& options) {
   }
   HostPort listen = TRY(parse_host_port("listen", options.listen));
   if (!options.advertise.empty()) (void)TRY(parse_host_port("advertise", options.advertise));
-  if (!is_loopback(listen.host) && options.insecure != kInsecureConsent) {
-    return bad_option(
-        "listen", options.listen,
-        "is not a loopback address, and TLS and authentication are not built yet. Listen on localhost, or set "
-        "insecure = \"" +
-            std::string(kInsecureConsent) + "\"");
+  TRY(check_reach("listen", options.listen, listen, options));
+  std::vector<QuorumPeer> peers = TRY(quorum_peers(options));
+  if (peers.size() <= 1) return {};
+  for (const QuorumPeer& peer : peers) {
+    bool own = peer.id.value() == options.node_id;
+    if (!own || !options.peer_listen.empty()) continue;
+    TRY(check_peer_address("peers", peer.address, listen, options));
   }
-  if (options.peers.size() > 1) {
-    return Status(Errc::kInvalidArgument, "peers: a cluster of several nodes is not built yet; leave peers out");
-  }
+  if (!options.peer_listen.empty()) TRY(check_peer_address("peer_listen", options.peer_listen, listen, options));
+  return {};
+}
+
+Result<std::vector<QuorumPeer>> quorum_peers(const BrokerOptions& options) {
+  std::map<BrokerId, std::string> peers;
+  std::map<std::string, BrokerId> addresses;
   for (const std::string& peer : options.peers) {
     size_t at = peer.find('@');
     if (at == std::string::npos)
       return bad_option("peers", peer, "id@host:port is wanted, for example 1@10.0.0.1:9093");
-    int64_t id = TRY(parse_number("peers", std::string_view(peer).substr(0, at), 0, 1'000'000));
-    (void)TRY(parse_host_port("peers", std::string_view(peer).substr(at + 1)));
-    if (id != options.node_id)
-      return bad_option("peers", peer, "does not name this node, " + std::to_string(options.node_id));
+    BrokerId id(static_cast<int32_t>(TRY(parse_number("peers", std::string_view(peer).substr(0, at), 0, 1'000'000))));
+    std::string address = peer.substr(at + 1);
+    HostPort place = TRY(parse_host_port("peers", address));
+    if (place.port == 0) return bad_option("peers", peer, "others must know the port");
+    if (!peers.emplace(id, address).second) {
+      return bad_option("peers", peer, "two nodes have the id " + std::to_string(id.value()));
+    }
+    auto [other, is_first] = addresses.emplace(address, id);
+    if (!is_first) {
+      return bad_option("peers", peer, "node " + std::to_string(other->second.value()) + " has the same address");
+    }
   }
-  return {};
+  std::vector<QuorumPeer> quorum;
+  for (const auto& [id, address] : peers) quorum.push_back({id, address});
+  if (quorum.empty()) return quorum;
+  if (!peers.contains(BrokerId(options.node_id))) {
+    std::string ids;
+    for (const QuorumPeer& peer : quorum) ids += (ids.empty() ? "" : ", ") + std::to_string(peer.id.value());
+    return Status(Errc::kInvalidArgument, "peers = " + ids + ": does not name this node, node_id = " +
+                                              std::to_string(options.node_id) + "; the list is the same on all nodes");
+  }
+  if (quorum.size() != 1 && quorum.size() != 3 && quorum.size() != 5) {
+    return Status(Errc::kInvalidArgument, "peers: " + std::to_string(quorum.size()) +
+                                              " nodes; a quorum has 1, 3 or 5, of which 0, 1 or 2 may fail");
+  }
+  return quorum;
 }
 
 }  // namespace trilog

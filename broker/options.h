@@ -13,6 +13,7 @@
 #include "broker/controller/controller.h"
 #include "broker/group/group_coordinator.h"
 #include "broker/replica/replica_manager.h"
+#include "storage/base/ids.h"
 #include "storage/base/status.h"
 #include "storage/base/units.h"
 #include "storage/record/record_batch.h"
@@ -25,7 +26,8 @@ struct BrokerOptions {
   std::string data_dir;
   std::string listen = "localhost:9092";  // host:port; "localhost" is 127.0.0.1 and ::1; port 0: the system picks
   std::string advertise;                  // empty: as listened
-  std::vector<std::string> peers;         // "id@host:port"; empty: a cluster of one
+  std::vector<std::string> peers;         // the quorum, "id@host:port" each, this node too; empty: a cluster of one
+  std::string peer_listen;                // host:port where peers connect; empty: the own entry of `peers`
   bool auto_create_topics = false;
   int32_t default_partitions = 1;
   std::string rack;
@@ -73,6 +75,14 @@ Status read_config(BrokerOptions& options, std::string_view file_name, std::stri
 // TRILOG_NODE_ID=… for every option; `environment` as in environ. Unknown TRILOG_ names are ignored (TRILOG_SERVER is
 // one).
 Status read_environment(BrokerOptions& options, const std::map<std::string, std::string>& environment);
+// One voter of the quorum.
+struct QuorumPeer {
+  BrokerId id;
+  std::string address;  // host:port where its peers reach it
+};
+// What `peers` says, by id. kInvalidArgument names what is wrong: an entry that does not parse, an id or an address
+// that is there twice, a number of voters other than 1, 3 or 5, this node missing. Empty for a cluster of one.
+Result<std::vector<QuorumPeer>> quorum_peers(const BrokerOptions& options);
 // Checks the whole: ranges, addresses, peers, and that a non-loopback address has its consent (interface: Loopback
 // needs nothing more).
 Status check_options(const BrokerOptions& options);

@@ -1,7 +1,7 @@
 // Produce: choose partitions, build batches, append on the shards, gather. Path (a) of docs/paths.md.
 #include <algorithm>
 
-#include "broker/broker_impl.h"
+#include "broker/forwarding.h"
 #include "storage/base/murmur2.h"
 #include "storage/record/record_batch_builder.h"
 
@@ -188,72 +188,149 @@ std::vector<Part> split(const api::ProduceRequest& request, const TopicImage& to
 
 }  // namespace
 
-void BrokerImpl::produce(api::ProduceRequest request, Done<api::ProduceResult> done) {
+void BrokerImpl::produce(api::ProduceRequest request, Origin origin, Done<api::ProduceResult> done) {
   using Answer = api::Answer<api::ProduceResult>;
   if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
   if (std::optional<Error> error = check_request(request, options_))
     return answer(std::move(done), Answer(std::move(*error)));
   ImagePtr now = image();
-  const TopicImage* topic = now->find_topic(request.topic);
-  if (topic == nullptr) {
-    if (!options_.auto_create_topics || !request.auto_create) {
-      return answer(std::move(done), Answer(unknown_topic(*now, request.topic)));
-    }
-    api::CreateTopicRequest create{.name = request.topic, .if_not_exists = true};
-    return create_topic(std::move(create), [this, request = std::move(request), done = std::move(done)](
-                                               api::Answer<api::CreateTopicResult> created) mutable {
-      if (!created.ok()) return done(std::move(created.error()));
-      request.auto_create = false;
-      bool is_new = created->created;
-      produce(std::move(request), [done = std::move(done), is_new](Answer result) mutable {
-        if (result.ok()) result->topic_created = is_new;
-        done(std::move(result));
-      });
-    });
+  if (const TopicImage* topic = now->find_topic(request.topic)) {
+    return produce_to(*topic, std::move(request), origin, std::move(done));
   }
-  if (request.partition && request.partition->value() >= static_cast<int32_t>(topic->partitions.size())) {
-    return answer(std::move(done), Answer(unknown_partition(*topic, *request.partition)));
+  std::string name = request.topic;
+  with_topics({name}, origin,
+              [this, request = std::move(request), origin, done = std::move(done)](std::optional<Error> error) mutable {
+                if (error) return answer(std::move(done), Answer(std::move(*error)));
+                ImagePtr then = image();
+                if (const TopicImage* topic = then->find_topic(request.topic)) {
+                  return produce_to(*topic, std::move(request), origin, std::move(done));
+                }
+                if (!options_.auto_create_topics || !request.auto_create) {
+                  return answer(std::move(done), Answer(unknown_topic(*then, request.topic)));
+                }
+                create_and_produce(std::move(request), std::move(done));
+              });
+}
+
+void BrokerImpl::create_and_produce(api::ProduceRequest request, Done<api::ProduceResult> done) {
+  api::CreateTopicRequest create{.name = request.topic, .if_not_exists = true};
+  create_topic(std::move(create), [this, request = std::move(request),
+                                   done = std::move(done)](api::Answer<api::CreateTopicResult> created) mutable {
+    if (!created.ok()) return done(std::move(created.error()));
+    request.auto_create = false;
+    bool is_new = created->created;
+    produce(std::move(request), Origin::kClient,
+            [done = std::move(done), is_new](api::Answer<api::ProduceResult> result) mutable {
+              if (result.ok()) result->topic_created = is_new;
+              done(std::move(result));
+            });
+  });
+}
+
+namespace {
+
+// What fits the topic.
+std::optional<Error> check_for_topic(const api::ProduceRequest& request, const TopicImage& topic,
+                                     const BrokerOptions& options) {
+  if (request.topic_id && *request.topic_id != topic.id) {
+    return Error(ErrorCode::kUnknownTopic, "topic " + request.topic + " was deleted and made again");
+  }
+  if (request.partition && request.partition->value() >= static_cast<int32_t>(topic.partitions.size())) {
+    return BrokerImpl::unknown_partition(topic, *request.partition);
   }
   for (size_t i = 0; i < request.records.size(); ++i) {
-    if (std::optional<Error> error = check_record(request.records[i], i, *topic, options_)) {
-      return answer(std::move(done), Answer(std::move(*error)));
-    }
+    if (std::optional<Error> error = check_record(request.records[i], i, topic, options)) return error;
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> prepare_part(api::ProduceRequest& request, const TopicImage& topic, Part& part, int64_t now_ms) {
+  if (request.record_batch.empty()) {
+    Result<Bytes> batches = build_batches(request, part, topic.settings.max_message_bytes, now_ms);
+    if (!batches.ok()) return Error(ErrorCode::kInvalidRequest, std::string(batches.status().message()));
+    part.append.batches = std::move(*batches);
+    part.append.built_from_records = true;
+  } else {
+    part.batch_records.assign(count_batches(request.record_batch), 1);
+    part.append.batches = std::move(request.record_batch);
+    part.append.built_from_records = request.built_from_records;
+  }
+  part.append.partition = part.partition;
+  part.append.acks = request.acks;
+  part.append.deadline_ns = request.deadline_ns;
+  return std::nullopt;
+}
+
+// What another node answered for one part: a position for each of its batches.
+AppendResult append_result(api::Answer<api::ProduceResult> answer) {
+  AppendResult result;
+  if (!answer.ok() || answer->positions.empty()) {
+    Error error =
+        answer.ok() ? Error(ErrorCode::kLeadershipLost, "the leader's answer has no positions") : answer.error();
+    result.batches.push_back({.error = std::move(error)});
+    return result;
+  }
+  for (api::Produced& produced : answer->positions) {
+    result.batches.push_back({.first_offset = produced.offset,
+                              .timestamp_ms = produced.timestamp_ms,
+                              .leader_epoch = produced.leader_epoch,
+                              .duplicate = produced.duplicate,
+                              .error = std::move(produced.error)});
+  }
+  result.synced_replicas = answer->synced_replicas;
+  result.replicas = answer->replicas;
+  return result;
+}
+
+}  // namespace
+
+void BrokerImpl::produce_to(const TopicImage& topic, api::ProduceRequest request, Origin origin,
+                            Done<api::ProduceResult> done) {
+  using Answer = api::Answer<api::ProduceResult>;
+  if (std::optional<Error> error = check_for_topic(request, topic, options_)) {
+    return answer(std::move(done), Answer(std::move(*error)));
   }
   auto operation = std::make_shared<Operation>();
   operation->acks = request.acks;
-  operation->result.durability = topic->durability;
-  operation->parts = split(request, *topic, keyless_.fetch_add(1, std::memory_order_relaxed));
+  operation->result.durability = topic.durability;
+  operation->parts = split(request, topic, keyless_.fetch_add(1, std::memory_order_relaxed));
   int64_t now_ms = clock().wall_ms();
   for (Part& part : operation->parts) {
-    if (request.record_batch.empty()) {
-      Result<Bytes> batches = build_batches(request, part, topic->settings.max_message_bytes, now_ms);
-      if (!batches.ok()) {
-        return answer(std::move(done),
-                      Answer(Error(ErrorCode::kInvalidRequest, std::string(batches.status().message()))));
-      }
-      part.append.batches = std::move(*batches);
-      part.append.built_from_records = true;
-    } else {
-      part.batch_records.assign(count_batches(request.record_batch), 1);
-      part.append.batches = std::move(request.record_batch);
+    if (std::optional<Error> error = prepare_part(request, topic, part, now_ms)) {
+      return answer(std::move(done), Answer(std::move(*error)));
     }
-    part.append.partition = part.partition;
-    part.append.acks = request.acks;
-    part.append.deadline_ns = request.deadline_ns;
   }
   operation->result.positions.resize(request.records.empty() ? operation->parts[0].batch_records.size()
                                                              : request.records.size());
   operation->done = std::move(done);
   auto gather = std::make_shared<Gather>(operation->parts.size(), [operation] { finish(operation); });
   for (Part& part : operation->parts) {
+    auto arrived = [operation, gather, &part](AppendResult result) {
+      part.result = std::move(result);
+      gather->arrived();
+    };
+    const PartitionImage& image = topic.partitions[static_cast<size_t>(part.partition.partition.value())];
+    if (auto at = elsewhere(image, origin)) {
+      api::ProduceRequest passed{.topic = topic.name, .partition = part.partition.partition, .acks = request.acks};
+      passed.topic_id = topic.id;
+      passed.built_from_records = part.append.built_from_records;
+      passed.record_batch = std::move(part.append.batches);
+      forward_produce(*at, part.partition, std::move(passed), request.deadline_ns, std::move(arrived));
+      continue;
+    }
     BrokerShard& owner = shard(shard_of(part.partition));
-    owner.post([operation, gather, &part, &owner] {
-      owner.replicas.append(std::move(part.append), [operation, gather, &part](AppendResult result) {
-        part.result = std::move(result);
-        gather->arrived();
-      });
+    owner.post([&part, &owner, arrived = std::move(arrived)]() mutable {
+      owner.replicas.append(std::move(part.append), std::move(arrived));
     });
   }
+}
+
+void BrokerImpl::forward_produce(BrokerId to, const TopicPartition& partition, api::ProduceRequest request,
+                                 int64_t deadline_ns, UniqueFunction<void(AppendResult)> done) {
+  forward(to, peer_route(partition.topic, partition.partition), std::move(request), deadline_ns, 0,
+          [done = std::move(done)](api::Answer<api::ProduceResult> answer, Offset) mutable {
+            done(append_result(std::move(answer)));
+          });
 }
 
 PartitionId partition_for_key(ByteView key, int32_t partition_count) {

@@ -55,6 +55,15 @@ int run_serve(const cli::ServeOptions& options) {
     return output.fail(kExitRefused, "STORAGE_ERROR", node.status().message());
   if (!node.ok()) return output.fail(node.status());
   log.info("node ", broker->node_id, " serves on ", (*node)->client_address(), ", data ", broker->data_dir);
+  if (options.json) {
+    output.line(cli::JsonObject()
+                    .add("event", "ready")
+                    .add("node_id", broker->node_id)
+                    .add("address", (*node)->client_address())
+                    .add("addresses", (*node)->addresses())
+                    .add("pid", ::getpid())
+                    .text());
+  }
   int signal = wait_for_end_signal();
   let_second_signal_end_us();
   log.info("signal ", signal, ": draining");

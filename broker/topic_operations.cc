@@ -1,7 +1,7 @@
 // Topics and the cluster: changes go to the controller on shard 0, answers add what the shards know.
 #include <algorithm>
 
-#include "broker/broker_impl.h"
+#include "broker/forwarding.h"
 
 namespace trilog {
 
@@ -9,29 +9,66 @@ using api::Error;
 using api::ErrorCode;
 using api::Outcome;
 
-void BrokerImpl::create_topic(api::CreateTopicRequest request, Done<api::CreateTopicResult> done) {
-  if (std::optional<Error> error = not_serving()) {
-    return answer(std::move(done), api::Answer<api::CreateTopicResult>(std::move(*error)));
-  }
-  shards_[0]->post([this, request = std::move(request), done = std::move(done)]() mutable {
-    controller_->create_topic(std::move(request), std::move(done));
-  });
+namespace {
+
+void decide(Controller& controller, api::CreateTopicRequest request, Broker::Done<api::CreateTopicResult> done) {
+  controller.create_topic(std::move(request), std::move(done));
+}
+void decide(Controller& controller, api::DeleteTopicRequest request, Broker::Done<bool> done) {
+  controller.delete_topic(std::move(request), std::move(done));
+}
+void decide(Controller& controller, api::AlterTopicRequest request, Broker::Done<api::AlterTopicResult> done) {
+  controller.alter_topic(std::move(request), std::move(done));
+}
+void decide(Controller& controller, api::MoveLeaderRequest request, Broker::Done<api::MoveLeaderResult> done) {
+  controller.move_leader(std::move(request), std::move(done));
+}
+void decide(Controller& controller, api::ElectLeaderRequest request, Broker::Done<api::ElectLeaderResult> done) {
+  controller.elect_leader_with_loss(std::move(request), std::move(done));
+}
+void decide(Controller& controller, api::DrainRequest request, Broker::Done<api::DrainResult> done) {
+  controller.drain_broker(request.broker, std::move(done));
+}
+void decide(Controller& controller, api::FindTopicRequest request, Broker::Done<bool> done) {
+  controller.find_topic(std::move(request.name), std::move(done));
 }
 
-void BrokerImpl::delete_topic(api::DeleteTopicRequest request, Done<bool> done) {
-  if (std::optional<Error> error = not_serving()) return answer(std::move(done), api::Answer<bool>(std::move(*error)));
-  shards_[0]->post([this, request = std::move(request), done = std::move(done)]() mutable {
-    controller_->delete_topic(std::move(request), std::move(done));
+}  // namespace
+
+template <typename Request>
+void BrokerImpl::change_metadata(Request request, Origin origin, Done<typename api::Forwarded<Request>::Value> done) {
+  using Answer = api::Answer<typename api::Forwarded<Request>::Value>;
+  if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
+  shards_[0]->post([this, request = std::move(request), origin, done = std::move(done)]() mutable {
+    if (controller_ == nullptr)
+      return answer(std::move(done), Answer(Error(ErrorCode::kNodeStopping, "node is stopping")));
+    if (forward_to_controller(request, origin, done)) return;
+    decide(*controller_, std::move(request), std::move(done));
   });
 }
+template void BrokerImpl::change_metadata(api::CreateTopicRequest, Origin, Done<api::CreateTopicResult>);
+template void BrokerImpl::change_metadata(api::DeleteTopicRequest, Origin, Done<bool>);
+template void BrokerImpl::change_metadata(api::AlterTopicRequest, Origin, Done<api::AlterTopicResult>);
+template void BrokerImpl::change_metadata(api::MoveLeaderRequest, Origin, Done<api::MoveLeaderResult>);
+template void BrokerImpl::change_metadata(api::ElectLeaderRequest, Origin, Done<api::ElectLeaderResult>);
+template void BrokerImpl::change_metadata(api::DrainRequest, Origin, Done<api::DrainResult>);
+template void BrokerImpl::change_metadata(api::FindTopicRequest, Origin, Done<bool>);
 
-void BrokerImpl::alter_topic(api::AlterTopicRequest request, Done<api::AlterTopicResult> done) {
-  if (std::optional<Error> error = not_serving()) {
-    return answer(std::move(done), api::Answer<api::AlterTopicResult>(std::move(*error)));
-  }
-  shards_[0]->post([this, request = std::move(request), done = std::move(done)]() mutable {
-    controller_->alter_topic(std::move(request), std::move(done));
+void BrokerImpl::with_topics(std::vector<std::string> names, Origin origin,
+                             UniqueFunction<void(std::optional<Error>)> run) {
+  if (transport_ == nullptr || origin == Origin::kPeer) return run(std::nullopt);
+  ImagePtr now = image();
+  auto missing = std::find_if(names.begin(), names.end(), [&](const std::string& name) {
+    return now->find_topic(name) == nullptr && !check_topic_name(name);
   });
+  if (missing == names.end()) return run(std::nullopt);
+  change_metadata(api::FindTopicRequest{*missing}, origin,
+                  [run = std::move(run), name = *missing](const api::Answer<bool>& found) mutable {
+                    if (found.ok()) return run(std::nullopt);
+                    run(Error(ErrorCode::kLeaderNotAvailable,
+                              "topic " + name + " is not known here, and nobody can tell whether it exists: " +
+                                  found.error().message));
+                  });
 }
 
 void BrokerImpl::list_topics(api::ListTopicsRequest request, Done<api::ListTopicsResult> done) {
@@ -55,41 +92,84 @@ void BrokerImpl::list_topics(api::ListTopicsRequest request, Done<api::ListTopic
   answer(std::move(done), api::Answer<api::ListTopicsResult>(std::move(result)));
 }
 
-// Offsets and sizes of every partition, from the shards that own them.
-void BrokerImpl::add_ends(std::vector<api::Topic> topics, UniqueFunction<void(std::vector<api::Topic>)> done) {
-  struct Operation {
-    std::vector<api::Topic> topics;
-    UniqueFunction<void(std::vector<api::Topic>)> done;
-  };
-  auto operation = std::make_shared<Operation>(Operation{std::move(topics), std::move(done)});
-  struct Target {
-    TopicPartition partition;
-    api::PartitionState* state;
-  };
-  std::vector<std::vector<Target>> by_shard(shards_.size());
-  for (api::Topic& topic : operation->topics) {
-    for (api::PartitionState& state : topic.partitions) {
-      TopicPartition partition{topic.id, state.partition};
-      by_shard[shard_of(partition)].push_back({partition, &state});
-    }
+namespace {
+
+void fill_state(api::PartitionState& state, api::Answer<PartitionEnds> ends) {
+  if (!ends.ok()) {
+    state.error = std::move(ends.error());
+    return;
   }
-  auto gather =
-      std::make_shared<Gather>(shards_.size(), [operation] { operation->done(std::move(operation->topics)); });
+  state.start_offset = ends->start;
+  state.end_offset = ends->high_watermark;
+  state.size_bytes = static_cast<int64_t>(ends->size_bytes);
+}
+
+}  // namespace
+
+// Offsets and sizes of partitions, from the shards that own them.
+void BrokerImpl::partition_states_here(const std::vector<TopicPartition>& partitions,
+                                       Done<std::vector<api::PartitionState>> done) {
+  auto states = std::make_shared<std::vector<api::PartitionState>>(partitions.size());
+  std::vector<std::vector<std::pair<TopicPartition, api::PartitionState*>>> by_shard(shards_.size());
+  for (size_t i = 0; i < partitions.size(); ++i) {
+    (*states)[i].partition = partitions[i].partition;
+    by_shard[shard_of(partitions[i])].emplace_back(partitions[i], &(*states)[i]);
+  }
+  auto gather = std::make_shared<Gather>(shards_.size(),
+                                         [states, done = std::move(done)]() mutable { done(std::move(*states)); });
   for (size_t i = 0; i < shards_.size(); ++i) {
-    shards_[i]->post([operation, gather, targets = std::move(by_shard[i]), owner = shards_[i].get()] {
-      for (const Target& target : targets) {
-        api::Answer<PartitionEnds> ends = owner->replicas.ends(target.partition);
-        if (!ends.ok()) {
-          target.state->error = std::move(ends.error());
-          continue;
-        }
-        target.state->start_offset = ends->start;
-        target.state->end_offset = ends->high_watermark;
-        target.state->size_bytes = static_cast<int64_t>(ends->size_bytes);
-      }
+    shards_[i]->post([states, gather, targets = std::move(by_shard[i]), owner = shards_[i].get()] {
+      for (const auto& [partition, state] : targets) fill_state(*state, owner->replicas.ends(partition));
       gather->arrived();
     });
   }
+}
+
+// Offsets and sizes of every partition, from the nodes that lead them.
+void BrokerImpl::add_ends(std::vector<api::Topic> topics, UniqueFunction<void(std::vector<api::Topic>)> done) {
+  struct Group {
+    std::vector<TopicPartition> partitions;
+    std::vector<api::PartitionState*> states;
+  };
+  auto result = std::make_shared<std::vector<api::Topic>>(std::move(topics));
+  std::map<BrokerId, Group> groups;
+  ImagePtr now = image();
+  for (api::Topic& topic : *result) {
+    const TopicImage* known = now->find_topic(topic.id);
+    for (api::PartitionState& state : topic.partitions) {
+      const auto index = static_cast<size_t>(state.partition.value());
+      bool there = known != nullptr && index < known->partitions.size();
+      BrokerId at = there ? elsewhere(known->partitions[index], Origin::kClient).value_or(self()) : self();
+      groups[at].partitions.push_back({topic.id, state.partition});
+      groups[at].states.push_back(&state);
+    }
+  }
+  auto gather = std::make_shared<Gather>(groups.size() + 1,
+                                         [result, done = std::move(done)]() mutable { done(std::move(*result)); });
+  for (auto& [at, group] : groups) {
+    auto fill = [result, gather, targets = std::move(group.states)](
+                    api::Answer<std::vector<api::PartitionState>> answer, Offset = kNoOffset) {
+      for (size_t i = 0; i < targets.size(); ++i) {
+        if (!answer.ok() || i >= answer->size()) {
+          targets[i]->error = answer.ok() ? Error(ErrorCode::kLeaderNotAvailable, "no answer") : answer.error();
+          continue;
+        }
+        api::PartitionState& state = answer.value()[i];
+        targets[i]->start_offset = state.start_offset;
+        targets[i]->end_offset = state.end_offset;
+        targets[i]->size_bytes = state.size_bytes;
+        targets[i]->error = std::move(state.error);
+      }
+      gather->arrived();
+    };
+    if (at == self()) {
+      partition_states_here(group.partitions, std::move(fill));
+    } else {
+      const int64_t deadline_ns = clock().monotonic_ns() + kStatesNs;
+      forward(at, 0, api::PartitionStatesRequest{std::move(group.partitions)}, deadline_ns, 0, std::move(fill));
+    }
+  }
+  shards_[0]->post([gather] { gather->arrived(); });
 }
 
 void BrokerImpl::describe_topics(std::vector<std::string> names, Done<std::vector<api::Topic>> done) {
@@ -100,76 +180,137 @@ void BrokerImpl::describe_topics(std::vector<std::string> names, Done<std::vecto
   if (names.size() > options_.positions_per_request_max) {
     return answer(std::move(done), Answer(Error(ErrorCode::kInvalidRequest, "too many names in one request")));
   }
-  ImagePtr now = image();
-  std::vector<api::Topic> topics;
-  for (const std::string& name : names) {
-    const TopicImage* topic = now->find_topic(name);
-    topics.push_back(topic != nullptr ? describe_topic(*now, *topic) : api::Topic{.name = name});
-    if (topic == nullptr) topics.back().error = unknown_topic(*now, name);
-  }
-  add_ends(std::move(topics),
-           [done = std::move(done)](std::vector<api::Topic> full) mutable { done(std::move(full)); });
+  with_topics(names, Origin::kClient, [this, names, done = std::move(done)](std::optional<Error> cannot_ask) mutable {
+    ImagePtr now = image();
+    std::vector<api::Topic> topics;
+    for (const std::string& name : names) {
+      const TopicImage* topic = now->find_topic(name);
+      topics.push_back(topic != nullptr ? describe_topic(*now, *topic) : api::Topic{.name = name});
+      if (topic == nullptr) topics.back().error = cannot_ask ? *cannot_ask : unknown_topic(*now, name);
+    }
+    add_ends(std::move(topics),
+             [done = std::move(done)](std::vector<api::Topic> full) mutable { done(std::move(full)); });
+  });
 }
 
-void BrokerImpl::trim_topic(api::TrimTopicRequest request, Done<std::vector<api::PartitionState>> done) {
-  using Answer = api::Answer<std::vector<api::PartitionState>>;
-  struct Operation {
-    std::vector<api::PartitionState> states;
-    Done<std::vector<api::PartitionState>> done;
-  };
-  if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
-  ImagePtr now = image();
-  const TopicImage* topic = now->find_topic(request.topic);
-  if (topic == nullptr) return answer(std::move(done), Answer(unknown_topic(*now, request.topic)));
-  if (topic->internal) {
-    return answer(std::move(done), Answer(Error(ErrorCode::kInvalidTopic, "topic " + request.topic + " is internal")));
-  }
+namespace {
+
+std::optional<Error> check_trim(const MetadataImage& image, const api::TrimTopicRequest& request) {
+  const TopicImage* topic = image.find_topic(request.topic);
+  if (topic == nullptr) return BrokerImpl::unknown_topic(image, request.topic);
+  if (topic->internal) return Error(ErrorCode::kInvalidTopic, "topic " + request.topic + " is internal");
   if (request.before.empty()) {
-    return answer(std::move(done), Answer(Error(ErrorCode::kInvalidRequest, "no positions: say before which offsets")));
+    return Error(ErrorCode::kInvalidRequest, "no positions: say before which offsets");
   }
   for (const api::Position& position : request.before) {
     if (position.partition.value() < 0 ||
         position.partition.value() >= static_cast<int32_t>(topic->partitions.size())) {
-      return answer(std::move(done), Answer(unknown_partition(*topic, position.partition)));
+      return BrokerImpl::unknown_partition(*topic, position.partition);
     }
     if (position.offset && position.offset->value() < 0) {
-      return answer(std::move(done), Answer(Error(ErrorCode::kInvalidRequest, "offset must not be negative")));
+      return Error(ErrorCode::kInvalidRequest, "offset must not be negative");
     }
   }
-  auto operation = std::make_shared<Operation>();
-  operation->done = std::move(done);
-  operation->states.resize(request.before.size());
-  auto gather =
-      std::make_shared<Gather>(request.before.size(), [operation] { operation->done(std::move(operation->states)); });
+  return std::nullopt;
+}
+
+}  // namespace
+
+void BrokerImpl::trim_topic(api::TrimTopicRequest request, Origin origin, Done<std::vector<api::PartitionState>> done) {
+  using Answer = api::Answer<std::vector<api::PartitionState>>;
+  if (std::optional<Error> error = not_serving()) return answer(std::move(done), Answer(std::move(*error)));
+  with_topics({request.topic}, origin,
+              [this, request, origin, done = std::move(done)](std::optional<Error> cannot_ask) mutable {
+                ImagePtr now = image();
+                std::optional<Error> error = check_trim(*now, request);
+                if (error && cannot_ask && error->code == ErrorCode::kUnknownTopic) error = std::move(cannot_ask);
+                if (error) return answer(std::move(done), Answer(std::move(*error)));
+                trim_partitions(*now->find_topic(request.topic), request, origin, std::move(done));
+              });
+}
+
+void BrokerImpl::trim_partitions(const TopicImage& topic, const api::TrimTopicRequest& request, Origin origin,
+                                 Done<std::vector<api::PartitionState>> done) {
+  auto states = std::make_shared<std::vector<api::PartitionState>>(request.before.size());
+  auto gather = std::make_shared<Gather>(request.before.size(),
+                                         [states, done = std::move(done)]() mutable { done(std::move(*states)); });
   for (size_t i = 0; i < request.before.size(); ++i) {
-    TopicPartition partition{topic->id, request.before[i].partition};
-    operation->states[i].partition = partition.partition;
+    const api::Position& position = request.before[i];
+    TopicPartition partition{topic.id, position.partition};
+    (*states)[i].partition = partition.partition;
+    if (auto at = elsewhere(topic.partitions[static_cast<size_t>(partition.partition.value())], origin)) {
+      api::TrimTopicRequest one{request.topic, {position}, request.validate_only};
+      const int64_t deadline_ns = clock().monotonic_ns() + int64_t{options_.default_timeout_ms} * 1'000'000;
+      forward(*at, peer_route(partition.topic, partition.partition), one, deadline_ns, 0,
+              [states, gather, i](api::Answer<std::vector<api::PartitionState>> trimmed, Offset) {
+                if (trimmed.ok() && !trimmed->empty()) {
+                  (*states)[i] = std::move(trimmed->front());
+                } else {
+                  (*states)[i].error = trimmed.ok() ? Error(ErrorCode::kLeadershipLost, "no answer") : trimmed.error();
+                }
+                gather->arrived();
+              });
+      continue;
+    }
     BrokerShard& owner = shard(shard_of(partition));
-    owner.post(
-        [operation, gather, &owner, partition, i, before = request.before[i].offset, dry = request.validate_only] {
-          auto fill = [operation, gather, i](api::Answer<PartitionEnds> ends) {
-            api::PartitionState& state = operation->states[i];
-            if (!ends.ok()) {
-              state.error = std::move(ends.error());
-            } else {
-              state.start_offset = ends->start;
-              state.end_offset = ends->high_watermark;
-              state.size_bytes = static_cast<int64_t>(ends->size_bytes);
-            }
-            gather->arrived();
-          };
-          if (!dry) return owner.replicas.trim(partition, before, std::move(fill));
-          api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
-          if (ends.ok() && before && *before > ends->high_watermark) {
-            ends = Error(ErrorCode::kOffsetOutOfRange, Outcome::kNotWritten,
-                         "offset " + std::to_string(before->value()) + " is past the end, " +
-                             std::to_string(ends->high_watermark.value()))
-                       .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
-          }
-          fill(std::move(ends));
-        });
+    owner.post([states, gather, &owner, partition, i, before = position.offset, dry = request.validate_only] {
+      auto fill = [states, gather, i](api::Answer<PartitionEnds> ends) {
+        fill_state((*states)[i], std::move(ends));
+        gather->arrived();
+      };
+      if (!dry) return owner.replicas.trim(partition, before, std::move(fill));
+      api::Answer<PartitionEnds> ends = owner.replicas.ends(partition);
+      if (ends.ok() && before && *before > ends->high_watermark) {
+        ends = Error(ErrorCode::kOffsetOutOfRange, Outcome::kNotWritten,
+                     "offset " + std::to_string(before->value()) + " is past the end, " +
+                         std::to_string(ends->high_watermark.value()))
+                   .with_detail("end_offset", std::to_string(ends->high_watermark.value()));
+      }
+      fill(std::move(ends));
+    });
   }
 }
+
+namespace {
+
+std::string node_state(const BrokerImage& broker, bool reachable) {
+  if (!broker.fenced) return "up";
+  return reachable ? "fenced" : "down";
+}
+
+// A line for each kind of trouble, with how many partitions have it and one of them.
+void add_partition_problems(const MetadataImage& image, std::vector<std::string>& problems) {
+  struct Kind {
+    const char* text;
+    size_t count = 0;
+    std::string example;
+    void add(const std::string& topic, size_t partition) {
+      if (count++ == 0) example = topic + "/" + std::to_string(partition);
+    }
+  };
+  Kind leaderless{.text = " without a leader"};
+  Kind blocked{.text = " with too few replicas in sync for writing"};
+  Kind behind{.text = " with replicas that are not in sync"};
+  for (const auto& [name, topic] : image.topics()) {
+    for (size_t i = 0; i < topic->partitions.size(); ++i) {
+      const PartitionImage& partition = topic->partitions[i];
+      if (partition.leader == kNoBroker) {
+        leaderless.add(name, i);
+      } else if (static_cast<int32_t>(partition.isr.size()) < topic->settings.min_insync_replicas) {
+        blocked.add(name, i);
+      } else if (partition.isr.size() < partition.replicas.size()) {
+        behind.add(name, i);
+      }
+    }
+  }
+  for (const Kind* kind : {&leaderless, &blocked, &behind}) {
+    if (kind->count == 0) continue;
+    problems.push_back(std::to_string(kind->count) + (kind->count == 1 ? " partition" : " partitions") + kind->text +
+                       " (" + kind->example + (kind->count > 1 ? ", …)" : ")"));
+  }
+}
+
+}  // namespace
 
 void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   if (std::optional<Error> error = not_serving())
@@ -177,12 +318,15 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   ImagePtr now = image();
   api::Cluster cluster;
   cluster.id = folder_->identity().cluster;
-  cluster.controller = self();
   cluster.version = kVersion;
   cluster.features = {"grpc", "idempotent-produce", "consume-stream", "raw-record-batches"};
   for (const auto& [id, broker] : now->brokers()) {
-    cluster.nodes.push_back({id, broker.address, broker.fenced ? "fenced" : "up", broker.directory, broker.version});
+    bool reachable = id == self() || (transport_ != nullptr && transport_->connected(id, PeerChannel::kControl));
+    std::string state = node_state(broker, reachable);
+    if (state != "up") cluster.problems.push_back("node " + std::to_string(id.value()) + " is " + state);
+    cluster.nodes.push_back({id, broker.address, std::move(state), broker.directory, broker.version});
   }
+  add_partition_problems(*now, cluster.problems);
   size_t single = 0;
   std::string example;
   for (const auto& [name, topic] : now->topics()) {
@@ -197,6 +341,12 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   }
   if (!options_.insecure.empty()) cluster.problems.push_back("anyone on the network can read and write (insecure)");
   shards_[0]->post([this, cluster = std::move(cluster), done = std::move(done)]() mutable {
+    if (metadata_log_ != nullptr) {
+      cluster.controller = metadata_log_->leader();
+      std::string trouble = metadata_log_->trouble();
+      if (!trouble.empty())
+        cluster.problems.push_back("metadata of node " + std::to_string(options_.node_id) + ": " + trouble);
+    }
     switch (shards_[0]->disk.check(0)) {
       case DiskState::kOk: break;
       case DiskState::kLow: cluster.problems.push_back("disk of " + folder_->path() + " is nearly full"); break;

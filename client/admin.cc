@@ -23,7 +23,7 @@ TopicInfo decode(const v1::Topic& topic) {
 }
 
 GroupInfo decode(const v1::Group& group) {
-  GroupInfo info{group.group(), group.state(), {}};
+  GroupInfo info{group.group(), group.state(), {}, group.coordinator_node_id()};
   for (const v1::GroupPartition& from : group.partitions()) {
     GroupPartition partition{from.topic(), from.partition()};
     if (from.has_committed_offset()) partition.committed_offset = from.committed_offset();

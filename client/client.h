@@ -150,6 +150,7 @@ struct GroupInfo {
   std::string group;
   std::string state;
   std::vector<GroupPartition> partitions;
+  int32_t coordinator = -1;  // node
 };
 struct NodeInfo {
   int32_t node_id = -1;

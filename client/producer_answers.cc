@@ -103,7 +103,10 @@ void Producer::Impl::on_failure(const std::string& name, Partition& partition, B
   partition.not_before_ms = steady_ms() + std::max<int64_t>(error.retry_after_ms, kBackoffMs);
   bool unknown = error.outcome == Error::Outcome::kUnknown;
   if (unknown) batch->maybe_written = true;
-  if (error.code == "PREVIOUS_FAILED" && (!partition.retry.empty() || !partition.refusal)) {
+  // A gap in the sequences as well is told of what was sent behind an earlier one that has to go again, as to a new
+  // leader that has seen only the later one.
+  bool behind_a_retry = is_sequence_error(error) && !unknown && batch->has_sequence() && !partition.retry.empty();
+  if (behind_a_retry || (error.code == "PREVIOUS_FAILED" && (!partition.retry.empty() || !partition.refusal))) {
     // Swept along by an earlier one: goes again after it.
     partition.retry.push_back(std::move(batch));
     return;

@@ -117,6 +117,7 @@ struct Producer::Impl {
   bool closing_ = false;
   bool watching_ = false;  // the watcher looks at the clock; else it waits for something to watch
   std::optional<ProducerId> producer_id_;
+  std::optional<Error> id_refusal_;  // why there was none at the last try
   ProducerEpoch producer_epoch_{0};
   bool renew_producer_ = false;  // after an unknown outcome: sequences begin anew under another id
   std::shared_ptr<Stream> stream_;

@@ -137,6 +137,7 @@ void Producer::Impl::settle(Partition& partition) {
 bool Producer::Impl::send_one(std::unique_lock<std::mutex>& lock, const std::string& name, Partition& partition) {
   if (!ensure_stream(lock) || (options_.idempotent && !ensure_producer_id(lock, *partition.queued.front()))) {
     partition.not_before_ms = steady_ms() + kBackoffMs;
+    if (id_refusal_ && !partition.queued.empty()) partition.queued.front()->last_error = id_refusal_;
     return false;
   }
   // While the lock was away answers may have come, and records may have waited too long.
@@ -215,7 +216,11 @@ bool Producer::Impl::ensure_producer_id(std::unique_lock<std::mutex>& lock, cons
   grpc::Status status = stream->stub->InitProducer(&context, v1::InitProducerRequest(), &response);
   lock.lock();
   asking_id_ = nullptr;
-  if (!status.ok()) return false;
+  if (!status.ok()) {
+    id_refusal_ = decode_error(status, false);
+    return false;
+  }
+  id_refusal_.reset();
   producer_id_ = ProducerId(response.producer_id());
   producer_epoch_ = ProducerEpoch(static_cast<int16_t>(response.producer_epoch()));
   renew_producer_ = false;

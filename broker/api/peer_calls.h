@@ -21,7 +21,10 @@ class PeerCalls {
   // what happened (connection lost, deadline). kUnsupported: the other side refused it, with its words.
   using Done = UniqueFunction<void(Result<PeerFrame>)>;
 
-  PeerCalls(Env& env, PeerTransport& transport, uint32_t shard) : env_(env), transport_(transport), shard_(shard) {}
+  // Its numbers begin anywhere: an answer to a call of an earlier process of this node, which may come over a new
+  // connection, is then an answer to nothing.
+  PeerCalls(Env& env, PeerTransport& transport, uint32_t shard)
+      : env_(env), transport_(transport), shard_(shard), next_(env.random().next() >> 17 | 1) {}
   ~PeerCalls();
   PeerCalls(const PeerCalls&) = delete;
   PeerCalls& operator=(const PeerCalls&) = delete;
@@ -53,7 +56,7 @@ class PeerCalls {
   Env& env_;
   PeerTransport& transport_;
   const uint32_t shard_;
-  uint64_t next_ = 1;
+  uint64_t next_;  // below 2^47 at the beginning
   bool stopped_ = false;
   std::map<uint64_t, Waiting> waiting_;
 };

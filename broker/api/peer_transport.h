@@ -78,7 +78,7 @@ class PeerListener {
   virtual void on_frame(BrokerId from, PeerChannel channel, PeerFrame frame) = 0;
   virtual void on_connected(const PeerIdentity& peer, PeerChannel channel) = 0;
   // `refused`: nobody listens there, or the connection was reset: the process is gone (Q3, C5). Otherwise it fell
-  // silent.
+  // silent. Told again, as refused, for each later attempt to connect that finds nobody listening (C5).
   virtual void on_disconnected(BrokerId peer, PeerChannel channel, bool refused) = 0;
 };
 
@@ -97,6 +97,8 @@ class PeerTransport {
   virtual void listen(uint32_t shard, PeerListener* listener) = 0;
   // Told in the next hello and to connected peers by reconnecting.
   virtual void set_empty(bool empty) = 0;
+  // The cluster that an empty folder was taken into; told like set_empty(). Needed only where hellos name a cluster.
+  virtual void set_cluster(const ClusterId& /*cluster*/) {}
 };
 inline constexpr size_t kPeerQueueBytesMax = size_t{64} << 20;
 

@@ -47,6 +47,10 @@ struct ProduceRequest {
   std::optional<Sequence> sequence;  // needs `partition`; with record_batch it comes from the batches
   int64_t deadline_ns = INT64_MAX;   // monotonic clock of the Env
   bool auto_create = true;           // if the node allows it too
+  // record_batch was built by a broker from single records whose size it has checked: it may exceed max.message.bytes
+  // by its own framing.
+  bool built_from_records = false;
+  std::optional<TopicId> topic_id;  // the topic must still be this one
 };
 
 struct Produced {
@@ -140,7 +144,11 @@ struct CommittedOffset {
   int64_t commit_timestamp_ms = kNoTimestamp;
   std::optional<Error> error;
 };
-using StreamId = uint64_t;  // a live Consume stream that holds its group, 0: none
+using StreamId = uint64_t;  // a live Consume stream that holds its group, 0: none; the upper half is its node
+inline StreamId stream_of_node(StreamId stream, BrokerId node) {
+  return stream == 0 ? 0 : (stream & UINT32_MAX) | static_cast<uint64_t>(static_cast<uint32_t>(node.value())) << 32;
+}
+inline BrokerId node_of_stream(StreamId stream) { return BrokerId(static_cast<int32_t>(stream >> 32)); }
 struct CommitOffsetsRequest {
   std::string group;
   std::vector<CommittedOffset> offsets;
@@ -165,6 +173,7 @@ struct Group {
   std::string group;
   std::string state;  // "Empty", "Stable"
   std::vector<GroupPartition> partitions;
+  BrokerId coordinator = kNoBroker;  // the node that answered for it
 };
 // A Consume stream takes its group for some topics: one at a time until groups have members.
 struct ClaimGroupRequest {
@@ -246,6 +255,39 @@ struct TrimTopicRequest {
   std::string topic;
   std::vector<Position> before;  // offset absent: the high watermark
   bool validate_only = false;
+};
+// Another member of the ISR is to lead a partition.
+struct MoveLeaderRequest {
+  std::string topic;
+  PartitionId partition{0};
+  BrokerId to = kNoBroker;
+  bool validate_only = false;
+};
+struct MoveLeaderResult {
+  BrokerId leader = kNoBroker;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  bool changed = false;
+};
+// A leader for a partition that has none, at the price of the records that it lacks.
+struct ElectLeaderRequest {
+  std::string topic;
+  PartitionId partition{0};
+  std::optional<BrokerId> leader;  // absent: of the replicas that answer the one whose log reaches furthest
+  bool validate_only = false;      // only tells who it would be, and how far each replica reaches
+};
+struct ReplicaReach {
+  BrokerId broker = kNoBroker;
+  LeaderEpoch last_epoch = kNoLeaderEpoch;
+  Offset log_end{0};
+};
+struct ElectLeaderResult {
+  BrokerId leader = kNoBroker;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  std::vector<ReplicaReach> heard;  // replicas that answered
+};
+struct DrainResult {
+  int32_t moved = 0;
+  int32_t left = 0;  // nobody else is in sync
 };
 struct NodeState {
   BrokerId id = kNoBroker;

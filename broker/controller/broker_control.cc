@@ -1,69 +1,218 @@
 #include "broker/controller/broker_control.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
-
-#include "broker/controller/leader_election.h"
 
 namespace trilog {
 
 namespace {
 
-bool contains(const std::vector<BrokerId>& brokers, BrokerId broker) {
-  return std::find(brokers.begin(), brokers.end(), broker) != brokers.end();
+// Adds what `change` makes of each partition; false if there is more than fits into one step.
+template <typename Change>
+bool change_partitions(PlannedState& state, Change change, size_t changes_max = kPartitionChangesPerStep) {
+  std::vector<PartitionRecord> records;
+  bool complete = true;
+  for (const TopicImage* topic : state.topics()) {
+    const int32_t minimum = min_in_sync(*topic);
+    for (size_t p = 0; p < topic->partitions.size() && complete; ++p) {
+      TopicPartition partition{topic->id, PartitionId(static_cast<int32_t>(p))};
+      std::optional<PartitionImage> next = change(*topic, partition, topic->partitions[p], minimum);
+      if (!next) continue;
+      complete = records.size() < changes_max;
+      if (complete) records.push_back(partition_record(partition.topic, partition.partition, *next));
+    }
+  }
+  for (PartitionRecord& record : records) state.add(std::move(record));
+  return complete;
+}
+
+// Brokers that stay when these go.
+LiveBrokers live_without(const PlannedState& state, const std::map<BrokerId, Leaving>& gone) {
+  LiveBrokers live = state.live();
+  for (const auto& [broker, leaving] : gone) {
+    live.up.erase(broker);
+    live.eligible.erase(broker);
+  }
+  return live;
+}
+
+// C8: the folder that the registered broker used last. Processes that registered but were never let in changed nothing
+// that counts, and may have died before they could write their epoch down.
+RestartFacts restart_facts(const BrokerImage* known, const Registration& registration) {
+  RestartFacts facts;
+  facts.same_folder = known != nullptr && known->directory == registration.directory &&
+                      registration.recorded_epoch >= known->active_epoch &&
+                      registration.recorded_epoch <= known->epoch && registration.recorded_epoch != BrokerEpoch(-1);
+  facts.clean = registration.clean;
+  facts.same_boot = registration.same_boot;
+  facts.recovered = registration.recovered;
+  facts.damaged.insert(registration.damaged.begin(), registration.damaged.end());
+  return facts;
+}
+
+// Sole replicas stay candidates whatever happened to them; what happened must be told.
+void report_loss(PlannedState& state, const Registration& registration, const BrokerImage* known, int64_t now_ms) {
+  bool other_folder = known != nullptr && known->directory != registration.directory;
+  if (!other_folder && registration.damaged.empty()) return;
+  std::set<TopicPartition> damaged(registration.damaged.begin(), registration.damaged.end());
+  int64_t count = 0;
+  std::string first;
+  for (const TopicImage* topic : state.topics()) {
+    for (size_t p = 0; p < topic->partitions.size(); ++p) {
+      TopicPartition partition{topic->id, PartitionId(static_cast<int32_t>(p))};
+      if (topic->partitions[p].replicas != std::vector<BrokerId>{registration.broker}) continue;
+      if (!other_folder && !damaged.contains(partition)) continue;
+      if (count++ == 0) first = topic->name + "/" + std::to_string(p);
+    }
+  }
+  if (count == 0) return;
+  AuditRecord audit{AuditRecord::Kind::kLossReported, now_ms};
+  audit.broker = registration.broker;
+  audit.text = std::string(other_folder ? "a new data folder" : "damage") + " where the only replica of " + first +
+               (count > 1 ? " and " + std::to_string(count - 1) + " more" : "") + " was";
+  state.add(std::move(audit));
+}
+
+api::Error other_folder_lives(const BrokerImage& known, const Registration& registration) {
+  return api::Error(api::ErrorCode::kInvalidRequest,
+                    "node " + std::to_string(registration.broker.value()) + " is registered with data folder " +
+                        known.directory.to_string() + "; this one is " + registration.directory.to_string() +
+                        ": give every node an id of its own, or stop the other process first");
 }
 
 }  // namespace
 
-std::optional<PartitionImage> after_restart(const PartitionImage& partition, BrokerId broker,
-                                            const std::set<BrokerId>& eligible) {
-  PartitionImage next = partition;
-  bool last_in_sync = partition.isr.size() == 1 && partition.isr.front() == broker;
-  if (!last_in_sync) {
-    std::erase(next.isr, broker);
-    // The last candidates stay candidates: who lost its tail is found out before one of them is elected.
-    if (!next.isr.empty()) std::erase(next.elr, broker);
+Step<BrokerEpoch> plan_registration(PlannedState& state, const Registration& registration,
+                                    const RegistrationContext& context) {
+  const BrokerImage* known = state.find_broker(registration.broker);
+  if (known != nullptr && known->directory != registration.directory && !context.expired) {
+    return other_folder_lives(*known, registration);
   }
-  if (next.leader == broker) next.leader = kNoBroker;
-  // Nobody is taken from the ELR here: after a restart its members are asked how far they come first (C8).
-  auto elected = next.isr.empty() ? std::nullopt : elect_leader(next, eligible);
-  if (elected) {
-    next.leader = elected->leader;
-    next.isr = elected->isr;
-    next.elr = elected->elr;
+  const RestartFacts facts = restart_facts(known, registration);
+  auto leave = [&](const LiveBrokers& live, size_t changes_max) {
+    auto change = [&](const TopicImage& topic, const TopicPartition& partition, const PartitionImage& image,
+                      int32_t minimum) -> std::optional<PartitionImage> {
+      if (!contains(image.replicas, registration.broker)) return std::nullopt;
+      Leaving leaving = judge_restart(facts, topic.durability, partition);
+      return depart(image, {{registration.broker, leaving}}, live, minimum);
+    };
+    return change_partitions(state, change, changes_max);
+  };
+  auto enter = [&] {
+    report_loss(state, registration, known, context.now_ms);  // `known` is not valid any more once it is replaced
+    BrokerEpoch epoch(state.next_offset().value());
+    state.add(RegisterBrokerRecord{registration.broker, registration.directory, registration.address,
+                                   registration.version, registration.peer_address, registration.rack});
+    return epoch;
+  };
+  if (!context.caught_up) {
+    LiveBrokers others = live_without(state, {{registration.broker, Leaving::kFenced}});
+    if (!leave(others, kPartitionChangesPerStep)) return std::nullopt;
+    return enter();
   }
-  // A leader that is elected again after a restart leads in a new epoch: the old process' appends are of another one.
-  bool new_leadership = partition.leader == broker || next.leader == broker;
-  if (next == partition && !new_leadership) return std::nullopt;
-  return with_raised_epochs(partition, std::move(next), new_leadership);
+  // Leaving and leading again is one change of each partition, so it cannot be seen from the state what is done
+  // already: all of it is one step. (Nobody else takes part in what the only voter commits.)
+  BrokerEpoch epoch = enter();
+  state.add(FenceBrokerRecord{registration.broker, epoch, false});
+  leave(state.live(), SIZE_MAX);
+  return epoch;
 }
 
-api::Answer<BrokerEpoch> plan_registration(PlannedState& state, const Registration& registration, bool caught_up) {
-  const BrokerImage* known = state.find_broker(registration.broker);
-  if (known != nullptr && known->directory != registration.directory && !known->fenced) {
-    return api::Error(api::ErrorCode::kInvalidRequest,
-                      "node " + std::to_string(registration.broker.value()) + " is registered with data folder " +
-                          known->directory.to_string() + "; this one is " + registration.directory.to_string() +
-                          ": give every node an id of its own");
+Step<api::Unit> plan_fence(PlannedState& state, const std::map<BrokerId, BrokerEpoch>& brokers) {
+  std::map<BrokerId, Leaving> gone;
+  for (const auto& [id, epoch] : brokers) {
+    const BrokerImage* broker = state.find_broker(id);
+    if (broker != nullptr && broker->epoch == epoch && !broker->fenced) gone[id] = Leaving::kFenced;
   }
-  BrokerEpoch epoch(state.next_offset().value());
-  state.add(
-      RegisterBrokerRecord{registration.broker, registration.directory, registration.address, registration.version});
-  if (caught_up) state.add(FenceBrokerRecord{registration.broker, epoch, false});
-  std::set<BrokerId> eligible = state.brokers_up();
-  std::vector<PartitionRecord> changes;
-  for (const TopicImage* topic : state.topics()) {
-    for (size_t p = 0; p < topic->partitions.size(); ++p) {
-      const PartitionImage& partition = topic->partitions[p];
-      if (!contains(partition.replicas, registration.broker)) continue;
-      auto next = after_restart(partition, registration.broker, eligible);
-      if (!next) continue;
-      changes.push_back({topic->id, PartitionId(static_cast<int32_t>(p)), next->replicas, next->isr, next->elr,
-                         next->leader, next->leader_epoch, next->partition_epoch});
+  if (gone.empty()) return api::Unit{};
+  const LiveBrokers live = live_without(state, gone);
+  bool complete = change_partitions(state, [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                               int32_t minimum) { return depart(image, gone, live, minimum); });
+  if (!complete) return std::nullopt;
+  // Last, so that no state shows a fenced broker that leads or is in sync (A4).
+  for (const auto& [id, leaving] : gone) {
+    const BrokerImage* broker = state.find_broker(id);
+    state.add(FenceBrokerRecord{id, broker->epoch, true, broker->draining});
+  }
+  return api::Unit{};
+}
+
+Step<bool> plan_unfence(PlannedState& state, BrokerId broker, BrokerEpoch epoch) {
+  const BrokerImage* known = state.find_broker(broker);
+  if (known == nullptr || known->epoch != epoch) return false;
+  if (known->fenced) state.add(FenceBrokerRecord{broker, epoch, false});
+  const LiveBrokers live = state.live();
+  bool complete = change_partitions(state,
+                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                        int32_t minimum) -> std::optional<PartitionImage> {
+                                      if (image.leader != kNoBroker || !contains(image.replicas, broker))
+                                        return std::nullopt;
+                                      return elect_leader(image, live, minimum);
+                                    });
+  if (!complete) return std::nullopt;
+  return true;
+}
+
+Step<api::Unit> plan_set_aside(PlannedState& state, BrokerId broker, const std::vector<TopicPartition>& damaged) {
+  const std::set<TopicPartition> wanted(damaged.begin(), damaged.end());
+  LiveBrokers live = state.live();
+  bool complete = change_partitions(state,
+                                    [&](const TopicImage&, const TopicPartition& partition, const PartitionImage& image,
+                                        int32_t minimum) -> std::optional<PartitionImage> {
+                                      if (!wanted.contains(partition)) return std::nullopt;
+                                      return set_aside(image, broker, live, minimum);
+                                    });
+  if (!complete) return std::nullopt;
+  return api::Unit{};
+}
+
+Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch) {
+  const BrokerImage* known = state.find_broker(broker);
+  if (known == nullptr || known->epoch != epoch) return false;
+  if (known->fenced) return true;
+  if (!known->draining) state.add(FenceBrokerRecord{broker, epoch, false, true});
+  const LiveBrokers live = state.live();
+  bool complete =
+      change_partitions(state, [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                   int32_t minimum) { return hand_over(image, broker, live, minimum, true); });
+  if (!complete) return std::nullopt;
+  return true;
+}
+
+Step<api::DrainResult> plan_drain(PlannedState& state, BrokerId broker, int32_t& moved) {
+  if (state.find_broker(broker) == nullptr) {
+    return api::Error(api::ErrorCode::kInvalidRequest, "no node " + std::to_string(broker.value()) + " is registered");
+  }
+  api::DrainResult result;
+  const LiveBrokers live = state.live();
+  bool complete = change_partitions(state,
+                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                        int32_t minimum) -> std::optional<PartitionImage> {
+                                      if (image.leader != broker) return std::nullopt;
+                                      auto next = hand_over(image, broker, live, minimum, false);
+                                      ++(next ? moved : result.left);
+                                      return next;
+                                    });
+  if (!complete) return std::nullopt;
+  result.moved = moved;
+  return result;
+}
+
+Leaderships count_leaderships(const MetadataImage& image, BrokerId broker) {
+  LiveBrokers live;
+  for (const auto& [id, each] : image.brokers()) {
+    if (each.eligible()) live.eligible.insert(id);
+  }
+  Leaderships count;
+  for (const auto& [name, topic] : image.topics()) {
+    for (const PartitionImage& partition : topic->partitions) {
+      if (partition.leader != broker) continue;
+      ++count.all;
+      if (hand_over(partition, broker, live, 1, false)) ++count.movable;
     }
   }
-  for (PartitionRecord& change : changes) state.add(std::move(change));
-  return epoch;
+  return count;
 }
 
 }  // namespace trilog

@@ -1,27 +1,66 @@
-// Brokers: what the start of a process means for the cluster (rules C3, C4, C6, C8, C10).
+// Brokers: what their registrations, deaths and departures mean for the cluster (rules C3, C4, C6, C8, C9, C10, S9).
+//
+// A change may touch every partition there is. It is planned in steps of at most kPartitionChangesPerStep partitions,
+// so that no proposal grows without bound; every prefix of the records, within a step and between steps, is a state
+// that may be seen, and a step computed anew from what is committed goes on where the last one ended, also on another
+// controller.
 #pragma once
 
+#include <map>
+#include <optional>
+#include <vector>
+
 #include "broker/controller/controller.h"
+#include "broker/controller/isr_control.h"
 #include "broker/controller/planned_state.h"
 
 namespace trilog {
 
-// Adds, as one step: the registration, whose offset is the new broker epoch; for `caught_up` the end of its fencing;
-// and a new state for every partition that the broker leads or follows.
-//
-// `caught_up`: the broker has applied everything up to its own registration by the time the registration is committed
-// (C4). That is so for the only voter of a quorum: nothing is committed before it has committed and applied it itself.
-// Then there is no moment between being registered and serving, and no second round of writes at every start.
-//
-// INVALID_REQUEST while another data folder is registered for the same node (C3): two processes, or a copied
-// configuration.
-api::Answer<BrokerEpoch> plan_registration(PlannedState& state, const Registration& registration, bool caught_up);
+inline constexpr size_t kPartitionChangesPerStep = 10'000;
 
-// The partition after a process of `broker`, one of its replicas, started anew: nothing that was true of the old
-// process holds. With others in the ISR it leaves the ISR (and the ELR: without a look at its disk it may have lost its
-// tail, C8), and somebody else leads. If it was the last of the ISR it stays, because nobody has more than it has; it
-// leads again if it is in `eligible`, in a new leader epoch. Nothing if the partition stays as it is.
-std::optional<PartitionImage> after_restart(const PartitionImage& partition, BrokerId broker,
-                                            const std::set<BrokerId>& eligible);
+// Nothing: the records so far have to be committed, then the same plan is asked again.
+template <typename T>
+using Step = std::optional<api::Answer<T>>;
+
+struct RegistrationContext {
+  // The broker has applied everything up to its own registration by the time that is committed (C4). So it is for the
+  // only voter of a quorum: nothing is committed before it has committed and applied it itself. Then there is no moment
+  // between being registered and serving, and no second round of writes at every start.
+  bool caught_up = false;
+  bool expired = false;  // the session of the registered process has ended
+  int64_t now_ms = 0;    // wall clock, for the audit
+};
+// Removal of the broker's former process from every ISR, what C8 says of the ELR, and the registration, whose offset is
+// the new broker epoch; for `caught_up` also the end of its fencing and its elections. A replica that nobody else has
+// and that is damaged is reported in an audit record.
+//
+// INVALID_REQUEST while a live registration of another data folder exists for the same node (C3): two processes, or a
+// copied configuration.
+Step<BrokerEpoch> plan_registration(PlannedState& state, const Registration& registration,
+                                    const RegistrationContext& context);
+
+// The processes have ended, as far as anybody can tell: they lead nothing and leave every ISR together (C3, C4), then
+// they are fenced. Those that are registered with another epoch meanwhile are passed over.
+Step<api::Unit> plan_fence(PlannedState& state, const std::map<BrokerId, BrokerEpoch>& brokers);
+
+// The broker has caught up to its registration (C4): it may lead and be in sync again. Partitions without a leader that
+// it may lead get one. False if it is another process by now.
+Step<bool> plan_unfence(PlannedState& state, BrokerId broker, BrokerEpoch epoch);
+
+// Replicas that the broker found damaged (S9) are set aside.
+Step<api::Unit> plan_set_aside(PlannedState& state, BrokerId broker, const std::vector<TopicPartition>& damaged);
+
+// The broker wants to shut down (C9): it hands over what it can, and joins and leads nothing new.
+Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch);
+// An operator wants it to lead nothing for a while; it goes on following. `moved` partitions have another leader now,
+// `left` have nobody else in sync; the steps count together in `moved`.
+Step<api::DrainResult> plan_drain(PlannedState& state, BrokerId broker, int32_t& moved);
+
+// Partitions that `broker` leads and of which somebody else could take over.
+struct Leaderships {
+  int32_t all = 0;
+  int32_t movable = 0;
+};
+Leaderships count_leaderships(const MetadataImage& image, BrokerId broker);
 
 }  // namespace trilog

@@ -1,11 +1,9 @@
 #include "broker/controller/controller.h"
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 
-#include "broker/controller/broker_control.h"
-#include "broker/controller/planned_state.h"
+#include "broker/controller/controller_impl.h"
 #include "broker/controller/topic_control.h"
 #include "broker/metadata/topic_settings.h"
 
@@ -16,45 +14,10 @@ namespace {
 using api::Error;
 using api::ErrorCode;
 
-// Of one proposal. An operation adds at most about eight megabytes (a registration with the most partitions there can
-// be), so that a proposal stays below the limit of the log.
+// Of one proposal. An operation adds at most about eight megabytes (a registration of the only voter with the most
+// partitions there can be), so that a proposal stays below the limit of the log.
 constexpr size_t kOperationsPerProposalMax = 256;
 constexpr size_t kRecordsPerProposalMax = 20'000;
-
-// An operation that waits for its turn, and then for its records.
-class Operation {
- public:
-  virtual ~Operation() = default;
-  virtual void plan(PlannedState& state) = 0;
-  virtual void answer() = 0;  // as planned
-  virtual void refuse(Error error) = 0;
-  bool has_records = false;
-};
-
-template <typename T>
-class TypedOperation final : public Operation {
- public:
-  using Plan = UniqueFunction<api::Answer<T>(PlannedState&)>;
-  TypedOperation(Env& env, Plan plan, Controller::Done<T> done)
-      : env_(env), plan_(std::move(plan)), done_(std::move(done)) {}
-
-  void plan(PlannedState& state) override { planned_ = plan_(state); }
-  void answer() override { post(std::move(*planned_)); }
-  void refuse(Error error) override { post(std::move(error)); }
-
- private:
-  void post(api::Answer<T> answer) {
-    env_.executor().post([done = std::move(done_), answer = std::move(answer)]() mutable { done(std::move(answer)); });
-  }
-  Env& env_;
-  Plan plan_;
-  Controller::Done<T> done_;
-  std::optional<api::Answer<T>> planned_;
-};
-
-Error not_active() {
-  return Error(ErrorCode::kLeaderNotAvailable, "this node does not lead the cluster's metadata now; try again");
-}
 
 // What an operation that is on its way hears. The log does not say whether its records survive (X5).
 Error lost(const Status& why) {
@@ -66,114 +29,136 @@ Error lost(const Status& why) {
 
 }  // namespace
 
-struct Controller::Impl {
-  using Batch = std::vector<std::unique_ptr<Operation>>;
+Error not_active_error() {
+  return Error(ErrorCode::kLeaderNotAvailable, "this node does not lead the cluster's metadata now; try again");
+}
 
-  Impl(Env& the_env, MetadataLog& the_log, ControllerOptions the_options, std::function<ImagePtr()> the_image)
-      : env(the_env), log(the_log), options(the_options), image(std::move(the_image)) {}
+Controller::Impl::Impl(Env& the_env, MetadataLog& the_log, ControllerOptions the_options,
+                       std::function<ImagePtr()> the_image)
+    : env(the_env),
+      log(the_log),
+      options(the_options),
+      image(std::move(the_image)),
+      sessions(the_options.session_timeout_ms * 1'000'000),
+      hearings(env, image, [this](std::vector<HeardElection> elections) {
+        submit<api::Unit>(
+            [elections = std::move(elections)](PlannedState& state) -> Step<api::Unit> {
+              plan_heard_elections(state, elections);
+              return api::Unit{};
+            },
+            [](api::Answer<api::Unit>) {});
+      }) {}
 
-  // Answers at once what cannot wait.
-  template <typename T>
-  void submit(typename TypedOperation<T>::Plan plan, Done<T> done) {
-    auto operation = std::make_unique<TypedOperation<T>>(env, std::move(plan), std::move(done));
-    if (stopped) return operation->refuse(Error(ErrorCode::kNodeStopping, "this node is stopping"));
-    if (!active) return operation->refuse(not_active());
-    if (waiting.size() >= options.operations_waiting_max) {
-      Error error(ErrorCode::kThrottled, std::to_string(waiting.size()) + " changes of metadata wait; try again later");
-      error.retry_after_ms = 100;
-      return operation->refuse(std::move(error));
+// The env may be gone already; a timer that is still set finds `self` empty.
+Controller::Impl::~Impl() { *self = nullptr; }
+
+// Answers at once what cannot wait.
+void Controller::Impl::enqueue(std::unique_ptr<ControllerOperation> operation) {
+  if (stopped) return operation->refuse(Error(ErrorCode::kNodeStopping, "this node is stopping"));
+  if (!active) return operation->refuse(not_active_error());
+  if (waiting.size() >= options.operations_waiting_max) {
+    Error error(ErrorCode::kThrottled, std::to_string(waiting.size()) + " changes of metadata wait; try again later");
+    error.retry_after_ms = 100;
+    return operation->refuse(std::move(error));
+  }
+  waiting.push_back(std::move(operation));
+  run_later();
+}
+
+void Controller::Impl::run_later() {
+  if (proposal_out || std::exchange(run_posted, true)) return;
+  env.executor().post([self_copy = self] {
+    if (*self_copy == nullptr) return;
+    (*self_copy)->run_posted = false;
+    (*self_copy)->run();
+  });
+}
+
+// Moves what was planned into `batch`. True if the first of those that wait is in the middle of its steps.
+bool Controller::Impl::plan_batch(PlannedState& state, Batch& batch) {
+  while (!waiting.empty() && batch.size() < kOperationsPerProposalMax &&
+         state.records().size() < kRecordsPerProposalMax) {
+    size_t before = state.records().size();
+    // Nobody else's turn comes before all steps are made: nothing can undo one of them in between.
+    if (!waiting.front()->plan(state)) return true;
+    std::unique_ptr<ControllerOperation> operation = std::move(waiting.front());
+    waiting.pop_front();
+    operation->has_records = state.records().size() > before;
+    if (state.records().empty()) {
+      operation->answer();  // follows from what is committed
+    } else {
+      batch.push_back(std::move(operation));  // even an error: it may come from a change that is not committed yet
     }
-    waiting.push_back(std::move(operation));
-    run_later();
   }
+  return false;
+}
 
-  void run_later() {
-    if (proposal_out || std::exchange(run_posted, true)) return;
-    env.executor().post([self = self] {
-      if (*self == nullptr) return;
-      (*self)->run_posted = false;
-      (*self)->run();
-    });
-  }
+// Computes what waits against the committed state and proposes it as one step.
+void Controller::Impl::run() {
+  if (proposal_out || !active || stopped || waiting.empty()) return;
+  PlannedState state(image(), log.next_offset());
+  auto batch = std::make_shared<Batch>();
+  const bool unfinished = plan_batch(state, *batch);
+  if (state.records().empty()) return waiting.empty() ? void() : run_later();
+  propose(state, std::move(batch), unfinished);
+}
 
-  // Computes what waits against the committed state and proposes it as one step.
-  void run() {
-    if (proposal_out || !active || stopped || waiting.empty()) return;
-    PlannedState state(image(), log.next_offset());
-    auto batch = std::make_shared<Batch>();
-    while (!waiting.empty() && batch->size() < kOperationsPerProposalMax &&
-           state.records().size() < kRecordsPerProposalMax) {
-      std::unique_ptr<Operation> operation = std::move(waiting.front());
-      waiting.pop_front();
-      size_t before = state.records().size();
-      operation->plan(state);
-      operation->has_records = state.records().size() > before;
-      if (state.records().empty()) {
-        operation->answer();  // follows from what is committed
+void Controller::Impl::propose(const PlannedState& state, std::shared_ptr<Batch> batch, bool unfinished) {
+  std::vector<Bytes> records;
+  for (const MetadataRecord& record : state.records()) records.push_back(encode_metadata_record(record));
+  proposal_out = true;
+  Offset expected = log.next_offset();
+  log.propose(std::move(records), [self_copy = self, batch, expected, unfinished](const Result<Offset>& first) {
+    // Broker epochs in the records are the offsets that were foreseen.
+    if (first.ok()) CHECK_EQ(*first, expected);
+    for (auto& operation : *batch) {
+      if (first.ok()) {
+        operation->answer();
       } else {
-        batch->push_back(std::move(operation));  // even an error: it may come from a change that is not committed yet
+        operation->refuse(operation->has_records ? lost(first.status()) : not_active_error());
       }
     }
-    if (batch->empty()) return waiting.empty() ? void() : run_later();
-    std::vector<Bytes> records;
-    for (const MetadataRecord& record : state.records()) records.push_back(encode_metadata_record(record));
-    proposal_out = true;
-    Offset expected = log.next_offset();
-    log.propose(std::move(records), [self = self, batch, expected](const Result<Offset>& first) {
-      // Broker epochs in the records are the offsets that were foreseen.
-      if (first.ok()) CHECK_EQ(*first, expected);
-      for (auto& operation : *batch) {
-        if (first.ok()) {
-          operation->answer();
-        } else {
-          operation->refuse(operation->has_records ? lost(first.status()) : not_active());
-        }
-      }
-      if (*self == nullptr) return;
-      (*self)->proposal_out = false;
-      (*self)->run();
-    });
-  }
+    Impl* impl = *self_copy;
+    if (impl == nullptr) return;
+    impl->proposal_out = false;
+    if (!first.ok() && unfinished && !impl->waiting.empty()) {
+      impl->waiting.front()->refuse(lost(first.status()));
+      impl->waiting.pop_front();
+    }
+    impl->run();
+  });
+}
 
-  void refuse_waiting(const Error& error) {
-    for (auto& operation : std::exchange(waiting, {})) operation->refuse(error);
-  }
-
-  Env& env;
-  MetadataLog& log;
-  const ControllerOptions options;
-  const std::function<ImagePtr()> image;
-  bool active = false;
-  bool stopped = false;
-  std::deque<std::unique_ptr<Operation>> waiting;
-  bool proposal_out = false;
-  bool run_posted = false;
-  std::shared_ptr<Impl*> self = std::make_shared<Impl*>(this);  // null inside once the controller is gone
-};
+void Controller::Impl::refuse_waiting(const Error& error) {
+  for (auto& operation : std::exchange(waiting, {})) operation->refuse(error);
+  for (HeldRegistration& each : std::exchange(held, {})) post<api::Answer<BrokerEpoch>>(std::move(each.done), error);
+}
 
 Controller::Controller(Env& env, MetadataLog& log, ControllerOptions options, std::function<ImagePtr()> image)
     : impl_(std::make_unique<Impl>(env, log, options, std::move(image))) {}
 
-Controller::~Controller() { *impl_->self = nullptr; }
+Controller::~Controller() = default;
+
+void Controller::set_peers(ControllerPeers peers) {
+  impl_->hearings.set_peers(peers.hear);
+  impl_->peers = std::move(peers);
+}
 
 void Controller::set_active(bool active) {
+  if (impl_->active) impl_->leave_office();
   impl_->active = active;
-  if (!active) impl_->refuse_waiting(not_active());
+  if (active) {
+    impl_->fenced_at = impl_->image()->applied();
+    impl_->take_office();
+  } else {
+    impl_->refuse_waiting(not_active_error());
+  }
 }
 
 void Controller::stop() {
   impl_->stopped = true;
+  impl_->leave_office();
   impl_->refuse_waiting(Error(ErrorCode::kNodeStopping, "this node is stopping"));
-}
-
-void Controller::register_broker(Registration registration, Done<BrokerEpoch> done) {
-  impl_->submit<BrokerEpoch>(
-      [impl = impl_.get(), registration = std::move(registration)](PlannedState& state) {
-        const std::vector<Voter>& voters = impl->log.voters();
-        bool only_voter = voters.size() == 1 && voters.front() == Voter{registration.broker, registration.directory};
-        return plan_registration(state, registration, only_voter);
-      },
-      std::move(done));
 }
 
 void Controller::create_topic(api::CreateTopicRequest request, Done<api::CreateTopicResult> done) {
@@ -197,9 +182,15 @@ void Controller::alter_topic(api::AlterTopicRequest request, Done<api::AlterTopi
       std::move(done));
 }
 
+void Controller::find_topic(std::string name, Done<bool> done) {
+  impl_->submit<bool>(
+      [name = std::move(name)](PlannedState& state) -> Step<bool> { return state.find_topic(name) != nullptr; },
+      std::move(done));
+}
+
 void Controller::allocate_producer_ids(Done<ProducerIdBlock> done) {
   impl_->submit<ProducerIdBlock>(
-      [impl = impl_.get()](PlannedState& state) -> api::Answer<ProducerIdBlock> {
+      [impl = impl_.get()](PlannedState& state) -> Step<ProducerIdBlock> {
         ProducerIdBlock block{state.next_producer_id(), impl->options.producer_id_block};
         state.add(ProducerIdsRecord{block.first + block.size});
         return block;

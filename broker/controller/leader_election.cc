@@ -1,6 +1,5 @@
 #include "broker/controller/leader_election.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "storage/base/check.h"
@@ -9,14 +8,10 @@ namespace trilog {
 
 namespace {
 
-bool contains(const std::vector<BrokerId>& brokers, BrokerId broker) {
-  return std::find(brokers.begin(), brokers.end(), broker) != brokers.end();
-}
-
-BrokerId first_of(const PartitionImage& partition, const std::vector<BrokerId>& among,
-                  const std::set<BrokerId>& eligible) {
+template <typename May>
+BrokerId first_of(const PartitionImage& partition, const std::vector<BrokerId>& among, May may) {
   for (BrokerId replica : partition.replicas) {
-    if (contains(among, replica) && eligible.contains(replica)) return replica;
+    if (contains(among, replica) && may(replica)) return replica;
   }
   return kNoBroker;
 }
@@ -31,15 +26,35 @@ PartitionImage with_raised_epochs(const PartitionImage& before, PartitionImage n
   return next;
 }
 
-std::optional<PartitionImage> elect_leader(const PartitionImage& partition, const std::set<BrokerId>& eligible) {
-  if (contains(partition.isr, partition.leader) && eligible.contains(partition.leader)) return std::nullopt;
+PartitionImage with_isr(const PartitionImage& partition, std::vector<BrokerId> isr, int32_t min_in_sync) {
   PartitionImage next = partition;
+  next.isr = std::move(isr);
+  next.elr.clear();
+  if (static_cast<int32_t>(next.isr.size()) < min_in_sync) {
+    for (BrokerId replica : partition.replicas) {
+      bool was = contains(partition.isr, replica) || contains(partition.elr, replica);
+      if (was && !contains(next.isr, replica)) next.elr.push_back(replica);
+    }
+  }
+  // Whoever joined the ISR has caught up with its leader: what its disk lost once was fetched again.
+  std::erase_if(next.unclean, [&](BrokerId broker) { return !contains(next.elr, broker); });
+  return next;
+}
+
+std::optional<PartitionImage> elect_leader(const PartitionImage& partition, const LiveBrokers& live,
+                                           int32_t min_in_sync) {
+  if (contains(partition.isr, partition.leader) && live.up.contains(partition.leader)) return std::nullopt;
+  PartitionImage next = partition;
+  auto eligible = [&](BrokerId broker) { return live.eligible.contains(broker); };
   next.leader = first_of(partition, partition.isr, eligible);
   if (next.leader == kNoBroker && partition.isr.empty()) {
-    next.leader = first_of(partition, partition.elr, eligible);
-    if (next.leader != kNoBroker) {
-      next.isr = {next.leader};
-      std::erase(next.elr, next.leader);
+    auto trusted = [&](BrokerId broker) {
+      return eligible(broker) && (min_in_sync <= 1 || !contains(partition.unclean, broker));
+    };
+    BrokerId leader = first_of(partition, partition.elr, trusted);
+    if (leader != kNoBroker) {
+      next = with_isr(partition, {leader}, min_in_sync);
+      next.leader = leader;
     }
   }
   if (next == partition) return std::nullopt;

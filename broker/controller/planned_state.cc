@@ -22,6 +22,15 @@ const TopicImage* PlannedState::find_topic(std::string_view name) const {
   return image_->find_topic(name);
 }
 
+const TopicImage* PlannedState::find_topic(const TopicId& id) const {
+  if (auto changed = changed_names_.find(id); changed != changed_names_.end()) return find_topic(changed->second);
+  const TopicImage* topic = image_->find_topic(id);
+  if (topic == nullptr) return nullptr;
+  // Removed by a record of this proposal, with or without another one made under its name.
+  auto removed = changed_.find(topic->name);
+  return removed == changed_.end() ? topic : nullptr;
+}
+
 const std::map<BrokerId, BrokerImage>& PlannedState::brokers() const {
   return brokers_ ? *brokers_ : image_->brokers();
 }
@@ -81,7 +90,10 @@ int64_t PlannedState::partition_count() const {
 std::map<BrokerId, BrokerLoad>& PlannedState::loads() {
   if (loads_) return *loads_;
   std::map<BrokerId, BrokerLoad>& loads = loads_.emplace();
-  for (const auto& [id, broker] : brokers()) loads[id].up = !broker.fenced;
+  for (const auto& [id, broker] : brokers()) {
+    loads[id].up = broker.eligible();
+    loads[id].rack = broker.rack;
+  }
   if (loads.size() < 2) return loads;  // nothing to compare
   for (const TopicImage* topic : topics()) {
     for (const PartitionImage& partition : topic->partitions) {
@@ -96,12 +108,13 @@ std::map<BrokerId, BrokerLoad>& PlannedState::loads() {
   return loads;
 }
 
-std::set<BrokerId> PlannedState::brokers_up() const {
-  std::set<BrokerId> up;
+LiveBrokers PlannedState::live() const {
+  LiveBrokers live;
   for (const auto& [id, broker] : brokers()) {
-    if (!broker.fenced) up.insert(id);
+    if (!broker.fenced) live.up.insert(id);
+    if (broker.eligible()) live.eligible.insert(id);
   }
-  return up;
+  return live;
 }
 
 // Copies of a PlannedState share their topics until one of them changes one.
@@ -125,10 +138,12 @@ std::map<BrokerId, BrokerImage>& PlannedState::edit_brokers() {
 
 void PlannedState::add(MetadataRecord record) {
   if (const auto* broker = std::get_if<RegisterBrokerRecord>(&record)) {
-    edit_brokers()[broker->broker] = BrokerImage{broker->broker,  broker->directory, BrokerEpoch(next_offset().value()),
-                                                 broker->address, broker->version,   true};
+    BrokerEpoch epoch(next_offset().value());
+    const BrokerImage* before = find_broker(broker->broker);
+    BrokerImage made = registered_broker(*broker, epoch, before);
+    edit_brokers()[broker->broker] = std::move(made);
   } else if (const auto* fence = std::get_if<FenceBrokerRecord>(&record)) {
-    edit_brokers().at(fence->broker).fenced = fence->fenced;
+    fence_broker(edit_brokers().at(fence->broker), *fence);
   } else if (const auto* topic = std::get_if<TopicRecord>(&record)) {
     auto made = std::make_shared<TopicImage>();
     made->id = topic->id;
@@ -149,7 +164,7 @@ void PlannedState::add(MetadataRecord record) {
     auto index = static_cast<size_t>(part->partition.value());
     CHECK_LE(index, partitions.size());
     if (index == partitions.size()) partitions.emplace_back();
-    partitions[index] = {part->replicas, part->isr, part->elr, part->leader, part->leader_epoch, part->partition_epoch};
+    partitions[index] = partition_image(*part);
   } else if (const auto* gone = std::get_if<RemoveTopicRecord>(&record)) {
     std::string name = edit(gone->id).name;
     changed_[name] = nullptr;

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "broker/controller/leader_election.h"
 #include "broker/controller/replica_placement.h"
 #include "broker/metadata/metadata_image.h"
 
@@ -39,7 +40,8 @@ class PlannedState {
   // What the brokers carry, counted once; whoever places replicas brings it up to date. Topics that are removed
   // meanwhile count until the next proposal.
   std::map<BrokerId, BrokerLoad>& loads();
-  std::set<BrokerId> brokers_up() const;  // registered and not fenced
+  LiveBrokers live() const;
+  const TopicImage* find_topic(const TopicId& id) const;
 
   // Where the next record that is added will be.
   Offset next_offset() const { return first_offset_ + static_cast<int64_t>(records_.size()); }

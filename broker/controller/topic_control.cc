@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "broker/controller/isr_control.h"
 #include "broker/controller/replica_placement.h"
 #include "broker/metadata/topic_settings.h"
 
@@ -97,7 +98,7 @@ std::optional<Error> check_replicas(const PlannedState& state, const std::string
 // Partitions [from, from + count) on the least loaded brokers. Those that are not up get their replica when they are.
 std::optional<Error> add_partitions(PlannedState& state, const TopicId& topic, int32_t from, int32_t count,
                                     int32_t replicas) {
-  std::set<BrokerId> up = state.brokers_up();
+  std::set<BrokerId> up = state.live().eligible;
   std::map<BrokerId, BrokerLoad>& loads = state.loads();
   if (up.empty() || static_cast<size_t>(replicas) > loads.size()) {
     return Error(ErrorCode::kNotEnoughNodes, "no node is up that could lead a new partition; see trilog cluster");
@@ -179,7 +180,7 @@ api::Answer<api::CreateTopicResult> plan_create_topic(PlannedState& state, const
   }
   api::Answer<Wanted> wanted = check_create(state, request, options);
   if (!wanted.ok()) return std::move(wanted.error());
-  if (state.brokers_up().empty()) {
+  if (state.live().eligible.empty()) {
     return Error(ErrorCode::kNotEnoughNodes, "no node is up that could lead topic " + request.name);
   }
   auto plan = [&](PlannedState& into) -> api::Answer<api::CreateTopicResult> {
@@ -238,6 +239,22 @@ std::map<std::string, std::string> altered_configs(const TopicImage& topic, cons
   return configs;
 }
 
+// Before the new minimum is in force: an ELR must not outlive an ISR that is large enough.
+void add_minimum_changes(PlannedState& state, const TopicImage& topic,
+                         const std::map<std::string, std::string>& after) {
+  TopicImage altered;
+  altered.configs = after;
+  altered.durability = topic.durability;
+  altered.partitions.resize(1);
+  altered.partitions[0].replicas = topic.partitions.front().replicas;
+  const int32_t minimum = min_in_sync(altered);
+  if (minimum == min_in_sync(topic)) return;
+  for (size_t p = 0; p < topic.partitions.size(); ++p) {
+    auto next = with_minimum(topic.partitions[p], minimum);
+    if (next) state.add(partition_record(topic.id, PartitionId(static_cast<int32_t>(p)), *next));
+  }
+}
+
 void add_config_changes(PlannedState& state, const TopicId& id, const std::map<std::string, std::string>& before,
                         const std::map<std::string, std::string>& after) {
   for (const auto& [name, value] : after) {
@@ -277,6 +294,7 @@ api::Answer<api::AlterTopicResult> plan_alter_topic(PlannedState& state, const a
     if (after > before) {
       if (auto error = add_partitions(into, topic.id, before, after - before, replicas)) return std::move(*error);
     }
+    add_minimum_changes(into, topic, configs);
     add_config_changes(into, topic.id, topic.configs, configs);
     return api::AlterTopicResult{describe_topic(into.image(), *into.find_topic(request.name)),
                                  into.records().size() > records};

@@ -103,6 +103,10 @@ void Group::release(api::StreamId stream) {
   std::erase_if(claims_, [&](const Claim& claim) { return claim.stream == stream; });
 }
 
+void Group::release_node(BrokerId node) {
+  std::erase_if(claims_, [&](const Claim& claim) { return api::node_of_stream(claim.stream) == node; });
+}
+
 std::optional<Error> Group::refuse_commit(const api::CommitOffsetsRequest& request) const {
   if (!request.member_id.empty()) {
     return Error(ErrorCode::kFencedMember, "group " + name_ + " has no member " + request.member_id);

@@ -32,6 +32,7 @@ class Group {
   std::optional<api::Error> claim(const api::ClaimGroupRequest& request, int64_t now_ms);
   // An unknown stream is ignored.
   void release(api::StreamId stream);
+  void release_node(BrokerId node);  // all streams of its process
   // Why this commit is not accepted (X14), or nothing: a stream must still hold the group; anybody else must wait until
   // no stream has the topics; there are no members and no generations.
   std::optional<api::Error> refuse_commit(const api::CommitOffsetsRequest& request) const;

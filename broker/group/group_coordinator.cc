@@ -39,9 +39,23 @@ GroupCoordinator::~GroupCoordinator() = default;
 
 // --- following the image -------------------------------------------------------------------------------------------
 
-void GroupCoordinator::apply(const ImagePtr& image, const MetadataDelta*) {
-  impl_->image = image;
-  if (!impl_->stopping) impl_->follow(impl_->offsets_topic());
+void GroupCoordinator::apply(const ImagePtr& image, const MetadataDelta* delta) {
+  ImagePtr before = std::exchange(impl_->image, image);
+  if (impl_->stopping) return;
+  impl_->follow(impl_->offsets_topic());
+  if (delta != nullptr && delta->brokers_changed()) impl_->release_gone(*before);
+}
+
+// Streams end with the process that they come through.
+void GroupCoordinator::Impl::release_gone(const MetadataImage& before) {
+  for (const auto& [id, was] : before.brokers()) {
+    const BrokerImage* now = image->find_broker(id);
+    if (now != nullptr && now->epoch == was.epoch && (!now->fenced || was.fenced)) continue;
+    for (auto it = groups.begin(); it != groups.end();) {
+      it->second.release_node(id);
+      it = it->second.state() == GroupState::kEmpty ? groups.erase(it) : std::next(it);
+    }
+  }
 }
 
 void GroupCoordinator::Impl::follow(const TopicImage* topic) {
@@ -55,6 +69,11 @@ void GroupCoordinator::Impl::follow(const TopicImage* topic) {
       continue;
     }
     it->second->close(Error(ErrorCode::kNotLeader, "this node does not hold the group's partition any more"));  // G2
+    // Who leads it now keeps the claims.
+    std::erase_if(groups, [&](const auto& group) {
+      return topic != nullptr &&
+             offsets_partition_of(group.first, static_cast<int32_t>(topic->partitions.size())) == it->first;
+    });
     it = partitions.erase(it);
   }
   if (topic == nullptr) return;
@@ -83,7 +102,14 @@ api::Answer<OffsetsPartition*> GroupCoordinator::Impl::home_of(std::string_view 
   }
   const PartitionId partition = offsets_partition_of(group, static_cast<int32_t>(topic->partitions.size()));
   auto found = partitions.find(partition);
-  if (found != partitions.end()) return found->second.get();
+  if (found != partitions.end()) {
+    // R18: what was committed since may be known to another coordinator only.
+    const auto ends = replicas.ends({topic->id, partition});
+    if (!ends.ok() || !ends->stale) return found->second.get();
+    return Error(ErrorCode::kLeaderNotAvailable, "this node coordinated group " + std::string(group) +
+                                                     " but has not heard from the controller for longer than the "
+                                                     "session time");
+  }
   const BrokerId leader = topic->partitions[static_cast<size_t>(partition.value())].leader;
   if (leader == kNoBroker) {
     return Error(ErrorCode::kLeaderNotAvailable, "the partition of group " + std::string(group) + " has no leader now");
@@ -318,6 +344,10 @@ api::Answer<api::Unit> GroupCoordinator::claim(const api::ClaimGroupRequest& req
   Impl& self = *impl_;
   if (self.stopping) return Error(ErrorCode::kNodeStopping, "the node is stopping");
   if (auto error = check_group_name(request.group, self.options)) return *std::move(error);
+  // Before there is a topic of offsets nobody else can be the coordinator.
+  if (self.offsets_topic() != nullptr) {
+    if (auto home = self.home_of(request.group); !home.ok()) return std::move(home.error());
+  }
   if (self.groups.size() >= self.options.groups_max && !self.groups.contains(request.group)) {
     return Error(ErrorCode::kThrottled,
                  "streams hold " + std::to_string(self.groups.size()) + " groups of this node, which is its limit");

@@ -42,6 +42,7 @@ struct GroupCoordinator::Impl {
   }
   const TopicImage* offsets_topic() const { return image ? image->find_topic(kOffsetsTopic) : nullptr; }
   void follow(const TopicImage* topic);
+  void release_gone(const MetadataImage& before);
   // The partition that holds the group, or why it is not here.
   api::Answer<OffsetsPartition*> home_of(std::string_view group);
   std::optional<api::Error> refuse_waiting(const OffsetsPartition& partition) const;

@@ -104,6 +104,16 @@ void OffsetsPartition::step() {
 }
 
 void OffsetsPartition::run_tasks() {
+  // Another coordinator may have answered newer commits by now (R18); what is known here would take them back (X13).
+  const auto ends = tasks_.empty() ? api::Answer<PartitionEnds>(PartitionEnds()) : context_.replicas.ends(id_);
+  if (ends.ok() && ends->stale) {
+    const Error silent(
+        ErrorCode::kLeaderNotAvailable, Outcome::kNotApplicable,
+        "this node kept these committed offsets, but has not heard from the controller for longer than the "
+        "session time; another one may keep them now");
+    for (Task& task : std::exchange(tasks_, {})) (void)task(&silent);
+    return;
+  }
   for (size_t count = tasks_.size(); count > 0 && state_ == State::kReady && !closed_; --count) {
     Task task = std::move(tasks_.front());
     tasks_.pop_front();

@@ -88,12 +88,12 @@ Outbox::Item heartbeat_event(ConsumePartitions& partitions, BrokerId node) {
   return item;
 }
 
-grpc::ByteBuffer caught_up_message(ConsumePartitions& partitions, const std::vector<size_t>& indexes) {
+grpc::ByteBuffer caught_up_message(ConsumePartitions& partitions, const std::vector<Outbox::Reached>& reached) {
   v1::ConsumeResponse response;
   v1::ConsumeResponse::CaughtUp& caught_up = *response.mutable_caught_up();
-  for (size_t index : indexes) {
-    const ConsumePartition& partition = partitions.at(index);
-    if (!partition.caught_up) continue;
+  for (const Outbox::Reached& end : reached) {
+    const ConsumePartition& partition = partitions.at(end.partition);
+    if (!partition.caught_up || partition.version != end.version || partition.next != end.next) continue;
     v1::Position& position = *caught_up.add_partitions();
     position.set_topic(partition.topic);
     position.set_partition(partition.partition.value());

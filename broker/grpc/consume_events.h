@@ -24,7 +24,8 @@ Outbox::Item failed_event(const v1::Position* position, const api::Error& error,
 // About a partition as a whole, with where it stands.
 Outbox::Item failed_event(const ConsumePartition& partition, const api::Error& error, BrokerId node);
 Outbox::Item heartbeat_event(ConsumePartitions& partitions, BrokerId node);
-// Those of `indexes` that are at their end; some may have been sought elsewhere since.
-grpc::ByteBuffer caught_up_message(ConsumePartitions& partitions, const std::vector<size_t>& indexes);
+// Those of `reached` that are still at that end. Some may have been sought elsewhere since, or have gone on: then their
+// records, and a new end, are written after this message, and no later end may be told before them.
+grpc::ByteBuffer caught_up_message(ConsumePartitions& partitions, const std::vector<Outbox::Reached>& reached);
 
 }  // namespace trilog::grpc_edge

@@ -264,8 +264,8 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     api::FetchRequest request;
     request.positions = std::move(round_.positions);
     request.bytes_max = static_cast<uint32_t>(queue_max_);
-    // As long as a partition may have more, none is waited for.
-    // What is read counts from now on; else all streams would begin at once and take many times what there is.
+    // As long as a partition may have more, none is waited for, and what is read counts from now on: else all streams
+    // would begin at once and take many times what there is.
     if (round_.all_caught_up) {
       request.deadline_ns = edge().now_ns() + kHeartbeatMs * kNsPerMs;
     } else {
@@ -385,8 +385,13 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
 
   void push_caught_up() {
     if (newly_caught_up_.empty()) return;
-    for (size_t index : newly_caught_up_) partitions_.at(index).caught_up = true;
-    outbox_.push({.message = {}, .records_of = {}, .caught_up = std::exchange(newly_caught_up_, {})});
+    Outbox::Item item;
+    for (size_t index : std::exchange(newly_caught_up_, {})) {
+      ConsumePartition& partition = partitions_.at(index);
+      partition.caught_up = true;
+      item.caught_up.push_back({index, partition.version, partition.next});
+    }
+    outbox_.push(std::move(item));
   }
 
   // The partition rests; true, because that is news.

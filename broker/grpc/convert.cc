@@ -195,6 +195,7 @@ void fill_topic(const api::Topic& topic, BrokerId node, v1::Topic& out) {
 void fill_group(const api::Group& group, v1::Group& out) {
   out.set_group(group.group);
   out.set_state(group.state);
+  out.set_coordinator_node_id(group.coordinator.value());
   for (const api::GroupPartition& partition : group.partitions) {
     v1::GroupPartition& entry = *out.add_partitions();
     entry.set_topic(partition.topic);

@@ -10,16 +10,24 @@
 #include <utility>
 #include <vector>
 
+#include "storage/base/ids.h"
+
 namespace trilog::grpc_edge {
 
 class Outbox {
  public:
+  // A partition whose end is to be told: where that was, and after how many seeks.
+  struct Reached {
+    size_t partition = 0;  // its index
+    uint64_t version = 0;
+    std::optional<Offset> next;
+  };
   struct Item {
     grpc::ByteBuffer message;
     uint64_t bytes = 0;
     uint64_t credit = 0;
     std::optional<size_t> records_of;  // index of the partition, if these are records
-    std::vector<size_t> caught_up;     // indexes of partitions; the message is made when it is written
+    std::vector<Reached> caught_up;    // the message is made when it is written
   };
 
   void push(Item item) {

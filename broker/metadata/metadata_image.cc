@@ -7,6 +7,39 @@
 
 namespace trilog {
 
+PartitionRecord partition_record(const TopicId& topic, PartitionId partition, const PartitionImage& image) {
+  return {topic,         partition,        image.replicas,     image.isr,
+          image.elr,     image.leader,     image.leader_epoch, image.partition_epoch,
+          image.unclean, image.loss_epoch, image.recovering};
+}
+
+PartitionImage partition_image(const PartitionRecord& record) {
+  return {record.replicas,        record.isr,     record.elr,        record.leader,    record.leader_epoch,
+          record.partition_epoch, record.unclean, record.loss_epoch, record.recovering};
+}
+
+BrokerImage registered_broker(const RegisterBrokerRecord& record, BrokerEpoch epoch, const BrokerImage* before) {
+  BrokerImage broker;
+  broker.id = record.broker;
+  broker.directory = record.directory;
+  broker.epoch = epoch;
+  broker.address = record.address;
+  broker.version = record.version;
+  broker.peer_address = record.peer_address;
+  broker.rack = record.rack;
+  // A new data folder knows nothing of the processes before it.
+  if (before != nullptr && before->directory == record.directory) broker.active_epoch = before->active_epoch;
+  return broker;
+}
+
+void fence_broker(BrokerImage& broker, const FenceBrokerRecord& record) {
+  broker.epoch = record.epoch;
+  broker.fenced = record.fenced;
+  broker.draining = record.draining;
+  if (record.active_epoch != BrokerEpoch(-1)) broker.active_epoch = record.active_epoch;
+  if (!record.fenced) broker.active_epoch = record.epoch;
+}
+
 const TopicImage* MetadataImage::find_topic(std::string_view name) const {
   auto it = topics_by_name_.find(name);
   return it == topics_by_name_.end() ? nullptr : it->second.get();
@@ -33,19 +66,20 @@ std::vector<std::string> MetadataImage::similar_topics(std::string_view name) co
 std::vector<MetadataRecord> MetadataImage::to_records() const {
   std::vector<MetadataRecord> records;
   for (const auto& [id, broker] : brokers_) {
-    records.push_back(RegisterBrokerRecord{id, broker.directory, broker.address, broker.version});
-    records.push_back(FenceBrokerRecord{id, broker.epoch, broker.fenced});
+    records.push_back(
+        RegisterBrokerRecord{id, broker.directory, broker.address, broker.version, broker.peer_address, broker.rack});
+    BrokerEpoch active = broker.fenced ? broker.active_epoch : BrokerEpoch(-1);
+    records.push_back(FenceBrokerRecord{id, broker.epoch, broker.fenced, broker.draining, active});
   }
   for (const auto& [id, topic] : topics_by_id_) {
     records.push_back(TopicRecord{id, topic->name, topic->durability, topic->internal});
     for (const auto& [name, value] : topic->configs) records.push_back(TopicConfigRecord{id, name, value});
     for (size_t p = 0; p < topic->partitions.size(); ++p) {
-      const PartitionImage& from = topic->partitions[p];
-      records.push_back(PartitionRecord{id, PartitionId(static_cast<int32_t>(p)), from.replicas, from.isr, from.elr,
-                                        from.leader, from.leader_epoch, from.partition_epoch});
+      records.push_back(partition_record(id, PartitionId(static_cast<int32_t>(p)), topic->partitions[p]));
     }
   }
   records.push_back(ProducerIdsRecord{next_producer_id_});
+  records.insert(records.end(), audit_.begin(), audit_.end());
   return records;
 }
 
@@ -97,14 +131,14 @@ Status cannot_follow(const MetadataRecord& record, Offset offset) {
 Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
   next_->applied_ = std::max(next_->applied_, offset);
   if (const auto* r = std::get_if<RegisterBrokerRecord>(&record)) {
+    auto before = next_->brokers_.find(r->broker);
     next_->brokers_[r->broker] =
-        BrokerImage{r->broker, r->directory, BrokerEpoch(offset.value()), r->address, r->version, true};
+        registered_broker(*r, BrokerEpoch(offset.value()), before == next_->brokers_.end() ? nullptr : &before->second);
     brokers_changed_ = true;
   } else if (const auto* fence = std::get_if<FenceBrokerRecord>(&record)) {
     auto it = next_->brokers_.find(fence->broker);
     if (it == next_->brokers_.end()) return cannot_follow(record, offset);
-    it->second.fenced = fence->fenced;
-    it->second.epoch = fence->epoch;
+    fence_broker(it->second, *fence);
     brokers_changed_ = true;
   } else if (const auto* topic = std::get_if<TopicRecord>(&record)) {
     if (next_->topics_by_id_.contains(topic->id) || next_->topics_by_name_.contains(topic->name)) {
@@ -134,8 +168,7 @@ Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
         !members_add_up(*partition)) {
       return cannot_follow(record, offset);
     }
-    PartitionImage image{partition->replicas, partition->isr,          partition->elr,
-                         partition->leader,   partition->leader_epoch, partition->partition_epoch};
+    PartitionImage image = partition_image(*partition);
     if (index == edited->partitions.size()) {
       edited->partitions.push_back(std::move(image));
     } else {
@@ -158,6 +191,9 @@ Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
   } else if (const auto* ids = std::get_if<ProducerIdsRecord>(&record)) {
     if (ids->next < next_->next_producer_id_) return cannot_follow(record, offset);
     next_->next_producer_id_ = ids->next;
+  } else if (const auto* audit = std::get_if<AuditRecord>(&record)) {
+    next_->audit_.push_back(*audit);
+    if (next_->audit_.size() > kAuditRecordsMax) next_->audit_.pop_front();
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,8 +28,13 @@ struct PartitionImage {
   BrokerId leader = kNoBroker;
   LeaderEpoch leader_epoch{0};
   PartitionEpoch partition_epoch{0};
+  std::vector<BrokerId> unclean;  // members of the ELR that are heard before one of them is elected (C8)
+  LeaderEpoch loss_epoch{-1};     // see PartitionRecord
+  bool recovering = false;
   bool operator==(const PartitionImage&) const = default;
 };
+PartitionRecord partition_record(const TopicId& topic, PartitionId partition, const PartitionImage& image);
+PartitionImage partition_image(const PartitionRecord& record);
 
 struct TopicImage {
   TopicId id;
@@ -48,8 +54,19 @@ struct BrokerImage {
   std::string address;
   std::string version;
   bool fenced = true;
+  std::string peer_address;
+  std::string rack;
+  bool draining = false;         // shutting down
+  BrokerEpoch active_epoch{-1};  // of its last process that was not fenced; -1: none in this data folder
+  // May lead and may join an ISR (C2, C7).
+  bool eligible() const { return !fenced && !draining; }
   bool operator==(const BrokerImage&) const = default;
 };
+// What the record makes of the broker; `before`: as it was, null if it is new.
+BrokerImage registered_broker(const RegisterBrokerRecord& record, BrokerEpoch epoch, const BrokerImage* before);
+void fence_broker(BrokerImage& broker, const FenceBrokerRecord& record);
+
+inline constexpr size_t kAuditRecordsMax = 100;  // kept in the image: the newest
 
 class MetadataImage {
  public:
@@ -63,6 +80,7 @@ class MetadataImage {
   }
   const std::map<BrokerId, BrokerImage>& brokers() const { return brokers_; }
   ProducerId next_producer_id() const { return next_producer_id_; }
+  const std::deque<AuditRecord>& audit() const { return audit_; }  // oldest first
   // Names of topics that differ from `name` by little, best first, at most three; for "did you mean".
   std::vector<std::string> similar_topics(std::string_view name) const;
   // As records, from which an equal image can be built: the snapshot.
@@ -77,6 +95,7 @@ class MetadataImage {
   std::map<TopicId, std::shared_ptr<const TopicImage>> topics_by_id_;
   std::map<BrokerId, BrokerImage> brokers_;
   ProducerId next_producer_id_{0};
+  std::deque<AuditRecord> audit_;
 };
 
 class MetadataDelta {

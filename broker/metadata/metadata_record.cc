@@ -13,6 +13,8 @@ class Encoder {
   explicit Encoder(Bytes& out) : out_(out) {}
   void field(std::string& text) { out_.write_text(text); }
   void field(bool& flag) { out_.write<uint8_t>(flag ? 1 : 0); }
+  void field(int64_t& number) { out_.write<int64_t>(number); }
+  void field(AuditRecord::Kind& kind) { out_.write<uint8_t>(static_cast<uint8_t>(kind)); }
   void field(api::Durability& durability) { out_.write<uint8_t>(static_cast<uint8_t>(durability)); }
   template <typename Tag, typename Rep>
   void field(StrongId<Tag, Rep>& id) {
@@ -42,6 +44,8 @@ class Decoder {
   bool complete() const { return in_.ok() && in_.at_end(); }
   void field(std::string& text) { text = in_.read_text(); }
   void field(bool& flag) { flag = byte_at_most(1) == 1; }
+  void field(int64_t& number) { number = in_.read<int64_t>(); }
+  void field(AuditRecord::Kind& kind) { kind = static_cast<AuditRecord::Kind>(byte_at_most(1)); }
   void field(api::Durability& durability) { durability = static_cast<api::Durability>(byte_at_most(1)); }
   template <typename Tag, typename Rep>
   void field(StrongId<Tag, Rep>& id) {
@@ -108,15 +112,58 @@ template <typename C>
 void describe(C& c, ProducerIdsRecord& r) {
   all(c, r.next);
 }
+template <typename C>
+void describe(C& c, AuditRecord& r) {
+  all(c, r.kind, r.time_ms, r.topic, r.partition, r.broker, r.leader_epoch, r.text);
+}
+
+// Fields of version 1, after those of version 0; and whether they say anything.
+template <typename C>
+void describe_newer(C& c, RegisterBrokerRecord& r) {
+  all(c, r.peer_address, r.rack);
+}
+bool has_newer(const RegisterBrokerRecord& r) { return !r.peer_address.empty() || !r.rack.empty(); }
+template <typename C>
+void describe_newer(C& c, FenceBrokerRecord& r) {
+  all(c, r.draining, r.active_epoch);
+}
+bool has_newer(const FenceBrokerRecord& r) { return r.draining || r.active_epoch != BrokerEpoch(-1); }
+template <typename C>
+void describe_newer(C& c, PartitionRecord& r) {
+  all(c, r.unclean, r.loss_epoch, r.recovering);
+}
+bool has_newer(const PartitionRecord& r) {
+  return !r.unclean.empty() || r.loss_epoch != kNoLeaderEpoch || r.recovering;
+}
+
+template <typename Record>
+constexpr uint8_t version_max() {
+  return std::is_same_v<Record, RegisterBrokerRecord> || std::is_same_v<Record, FenceBrokerRecord> ||
+                 std::is_same_v<Record, PartitionRecord>
+             ? 1
+             : 0;
+}
+
+Status unknown_version(size_t type, uint8_t version, uint8_t known) {
+  return Status(Errc::kUnsupported, "metadata record of type " + std::to_string(type) + " has version " +
+                                        std::to_string(version) + "; this program knows up to " +
+                                        std::to_string(known));
+}
 
 // Numbers on disk: the alternative's index in MetadataRecord plus one. Never reordered.
 template <size_t kIndex = 0>
-Result<MetadataRecord> decode_alternative(size_t index, ByteView fields) {
+Result<MetadataRecord> decode_alternative(size_t index, uint8_t version, ByteView fields) {
   if constexpr (kIndex < std::variant_size_v<MetadataRecord>) {
-    if (index != kIndex) return decode_alternative<kIndex + 1>(index, fields);
-    std::variant_alternative_t<kIndex, MetadataRecord> record;
+    if (index != kIndex) return decode_alternative<kIndex + 1>(index, version, fields);
+    using Record = std::variant_alternative_t<kIndex, MetadataRecord>;
+    constexpr uint8_t kKnown = version_max<Record>();
+    if (version > kKnown) return unknown_version(index + 1, version, kKnown);
+    Record record;
     Decoder decoder(fields);
     describe(decoder, record);
+    if constexpr (kKnown > 0) {
+      if (version > 0) describe_newer(decoder, record);
+    }
     if (!decoder.complete()) {
       return Status(Errc::kCorruption, "metadata record of type " + std::to_string(index + 1) + " is malformed");
     }
@@ -126,8 +173,6 @@ Result<MetadataRecord> decode_alternative(size_t index, ByteView fields) {
                                           " is unknown to this version; use the version that wrote it, or a newer one");
   }
 }
-
-constexpr uint8_t kRecordVersion = 0;
 
 std::string ids_text(const std::vector<BrokerId>& ids) {
   std::string text = "[";
@@ -140,9 +185,12 @@ struct Describer {
   void operator()(const RegisterBrokerRecord& r) {
     out << "register broker " << r.broker << " directory " << r.directory << " at " << r.address << " version "
         << r.version;
+    if (!r.peer_address.empty()) out << " peers " << r.peer_address;
+    if (!r.rack.empty()) out << " rack " << r.rack;
   }
   void operator()(const FenceBrokerRecord& r) {
-    out << (r.fenced ? "fence" : "unfence") << " broker " << r.broker << " epoch " << r.epoch;
+    out << (r.fenced ? "fence" : "unfence") << " broker " << r.broker << " epoch " << r.epoch
+        << (r.draining ? " draining" : "");
   }
   void operator()(const TopicRecord& r) {
     out << "topic " << r.name << " id " << r.id << " " << api::durability_name(r.durability)
@@ -155,9 +203,17 @@ struct Describer {
     out << "partition " << r.topic << "/" << r.partition << " replicas " << ids_text(r.replicas) << " isr "
         << ids_text(r.isr) << " elr " << ids_text(r.elr) << " leader " << r.leader << " leader epoch " << r.leader_epoch
         << " partition epoch " << r.partition_epoch;
+    if (!r.unclean.empty()) out << " unclean " << ids_text(r.unclean);
+    if (r.loss_epoch != kNoLeaderEpoch) out << " loss epoch " << r.loss_epoch;
+    if (r.recovering) out << " recovering";
   }
   void operator()(const RemoveTopicRecord& r) { out << "remove topic " << r.id; }
   void operator()(const ProducerIdsRecord& r) { out << "producer ids below " << r.next << " are handed out"; }
+  void operator()(const AuditRecord& r) {
+    out << "audit: " << (r.kind == AuditRecord::Kind::kUncleanElection ? "unclean election" : "loss reported");
+    if (!r.topic.is_zero()) out << " of " << r.topic << "/" << r.partition;
+    out << " broker " << r.broker << " leader epoch " << r.leader_epoch << " at " << r.time_ms << ": " << r.text;
+  }
 };
 
 }  // namespace
@@ -166,10 +222,21 @@ Bytes encode_metadata_record(const MetadataRecord& record) {
   Bytes out;
   ByteWriter header(out);
   header.write<uint8_t>(static_cast<uint8_t>(record.index() + 1));
-  header.write<uint8_t>(kRecordVersion);
   Encoder encoder(out);
   // describe() takes a mutable record because it also decodes; encoding does not change it.
-  std::visit([&](auto& fields) { describe(encoder, fields); }, const_cast<MetadataRecord&>(record));
+  std::visit(
+      [&](auto& fields) {
+        if constexpr (version_max<std::decay_t<decltype(fields)>>() > 0) {
+          const bool newer = has_newer(fields);
+          header.write<uint8_t>(newer ? 1 : 0);
+          describe(encoder, fields);
+          if (newer) describe_newer(encoder, fields);
+        } else {
+          header.write<uint8_t>(0);
+          describe(encoder, fields);
+        }
+      },
+      const_cast<MetadataRecord&>(record));
   return out;
 }
 
@@ -178,12 +245,7 @@ Result<MetadataRecord> decode_metadata_record(ByteView bytes) {
   auto type = reader.read<uint8_t>();
   auto version = reader.read<uint8_t>();
   if (!reader.ok() || type == 0) return Status(Errc::kCorruption, "metadata record without a type");
-  if (version > kRecordVersion) {
-    return Status(Errc::kUnsupported, "metadata record of type " + std::to_string(type) + " has version " +
-                                          std::to_string(version) + "; this program knows up to " +
-                                          std::to_string(kRecordVersion));
-  }
-  return decode_alternative(static_cast<size_t>(type - 1), bytes.subspan(2));
+  return decode_alternative(static_cast<size_t>(type - 1), version, bytes.subspan(2));
 }
 
 std::string describe_metadata_record(const MetadataRecord& record) {

@@ -1,180 +1,159 @@
 #include "broker/quorum/metadata_log.h"
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 
-#include "broker/quorum/raft.h"
-#include "broker/quorum/raft_log.h"
+#include "broker/quorum/quorum_folder.h"
+#include "broker/quorum/raft_metadata_log.h"
 #include "storage/base/codec.h"
 
 namespace trilog {
 
 namespace {
 
-// A quorum of one node: it has nobody to send to and nothing to wait for, so there are no timers and no transport here
-// yet; open() refuses other sets of voters. Everything below is written for what Raft says, not for one voter.
-class RaftMetadataLog final : public MetadataLog {
- public:
-  RaftMetadataLog(Env& env, MetadataLogConfig config, Listener listener)
-      : env_(env),
-        config_(std::move(config)),
-        listener_(std::move(listener)),
-        self_(std::make_shared<RaftMetadataLog*>(this)) {}
-  // Without close(): as a crash. The Env may be gone already.
-  ~RaftMetadataLog() override { *self_ = nullptr; }
+constexpr int64_t kHandOverNs = 200'000'000;  // close() waits so long for another leader
 
-  Status load();
-  void start() override;
-  void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) override;
-  bool leading() const override { return raft_ && raft_->leading() && !stopped(); }
-  Term term() const override { return raft_ ? raft_->term() : log_->hard_state().term; }
-  BrokerId leader() const override { return raft_ ? raft_->leader() : kNoBroker; }
-  Offset committed() const override { return raft_ ? raft_->committed() : log_->marked_commit(); }
-  Offset next_offset() const override;
-  const std::vector<Voter>& voters() const override { return voters_.voters; }
-  void close(UniqueFunction<void(Status)> done) override;
-
- private:
-  struct Proposal {
-    Term term;  // in which it was made: it must not slip into a later leadership
-    std::vector<Bytes> records;
-    UniqueFunction<void(Result<Offset>)> done;
-  };
-  struct Waiting {
-    Offset first;
-    UniqueFunction<void(Result<Offset>)> done;
-  };
-
-  bool stopped() const { return closing_ || failed_; }
-  void begin();
-  Status load_snapshot();
-  void process_later();
-  void process();
-  void hand_over_proposals();
-  void act_on(RaftReady ready);
-  void persist(RaftPersist work);
-  Status apply(Offset from, Offset to);
-  Status apply_entry(const RaftEntry& entry);
-  void lead(const RaftLeadership& leadership);
-  void save_snapshot_if_due();
-  void answer(UniqueFunction<void(Result<Offset>)> done, Result<Offset> result);
-  void fail_proposals(const Status& why);
-  void fail(const Status& why);
-  void close_if_idle();
-
-  Env& env_;
-  const MetadataLogConfig config_;
-  Listener listener_;
-  VoterSet voters_;
-  std::unique_ptr<RaftLog> log_;
-  std::unique_ptr<Raft> raft_;
-
-  std::deque<Proposal> proposals_;  // not given to Raft yet
-  std::deque<Waiting> waiting_;     // in the log, by offset
-  uint64_t bytes_since_snapshot_ = 0;
-  uint64_t snapshot_due_bytes_ = 0;
-  bool forming_ = false;
-  bool process_posted_ = false;
-  bool failed_ = false;
-  bool closing_ = false;
-  bool log_closed_ = false;
-  UniqueFunction<void(Status)> close_done_;
-  std::shared_ptr<RaftMetadataLog*> self_;  // null inside once this is gone
+// The state in a snapshot: the set of voters as of then, sized, and behind it what the listener made.
+struct SnapshotState {
+  VoterSet voters;
+  ByteView listener;
 };
+Result<SnapshotState> read_state(ByteView bytes) {
+  ByteReader in(bytes);
+  SnapshotState state;
+  state.voters = TRY(decode_voter_set(in.read_sized_bytes()));
+  state.listener = in.read_bytes(in.remaining());
+  return state;
+}
 
-Status RaftMetadataLog::load() {
+}  // namespace
+
+RaftMetadataLog::RaftMetadataLog(Env& env, MetadataLogConfig config, Listener listener, PeerTransport* transport)
+    : env_(env),
+      config_(std::move(config)),
+      listener_(std::move(listener)),
+      transport_(transport),
+      self_(config_.self),
+      voters_{config_.cluster, config_.voters},
+      link_(env, transport, config_.cluster, config_.self,
+            {[this](const RaftMessage& message) { on_message(message); },
+             [this](const Voter& from, const RaftPresence& presence) { on_presence(from, presence); },
+             [this](BrokerId to) {
+               if (raft_) raft_->snapshot_moves(to, env_.clock().monotonic_ns());
+             }}),
+      alive_(std::make_shared<RaftMetadataLog*>(this)) {
+  snapshot_due_bytes_ = config_.snapshot_bytes;
+  for (const Voter& voter : config_.voters) add_member(voter.id);
+}
+
+// --- starting ------------------------------------------------------------------------------------------------------
+
+Status RaftMetadataLog::open_log() {
   RaftLogConfig log_config;
   log_config.directory = config_.directory;
   log_config.segment_bytes = std::max<uint64_t>(64u << 10, config_.snapshot_bytes / 2);
+  log_config.learner = learner_;
   log_ = TRY(RaftLog::open(env_, log_config));
-  snapshot_due_bytes_ = config_.snapshot_bytes;
-  if (!log_->voters()) {
-    if (config_.was_member) {
-      return Status(Errc::kCorruption,
-                    config_.directory +
-                        " is empty, but this node was a member of its cluster: its metadata is lost; "
-                        "restore the folder from a copy, or replace this node");
-    }
-    voters_ = {config_.cluster, config_.voters};
-  } else {
-    voters_ = *log_->voters();
-  }
-  if (voters_.cluster != config_.cluster) {
-    return Status(Errc::kInvalidArgument, config_.directory + " belongs to cluster " + voters_.cluster.to_string() +
-                                              ", this node to " + config_.cluster.to_string());
-  }
-  bool member = std::find(voters_.voters.begin(), voters_.voters.end(), config_.self) != voters_.voters.end();
-  if (!member) {
-    return Status(Errc::kInvalidArgument, "node " + std::to_string(config_.self.id.value()) + " with data folder " +
-                                              config_.self.directory.to_string() + " is no voter of the cluster in " +
-                                              config_.directory);
-  }
-  if (voters_.voters.size() != 1) {
-    return Status(Errc::kUnsupported, config_.directory + " has " + std::to_string(voters_.voters.size()) +
-                                          " voters; this version runs clusters of one");
-  }
+  if (log_->voters()) voters_ = *log_->voters();
+  for (const Voter& voter : voters_.voters) add_member(voter.id);
   return ok_status();
 }
 
 void RaftMetadataLog::start() {
-  CHECK(!raft_ && !forming_);
-  if (log_->voters()) {
-    env_.executor().post([self = self_] {
-      if (*self != nullptr) (*self)->begin();
-    });
-    return;
-  }
-  forming_ = true;
-  log_->form(voters_, [self = self_](const Status& formed) {
-    if (*self == nullptr) return;
-    (*self)->forming_ = false;
-    if (!formed.ok()) {
-      (*self)->fail(formed);
-    } else {
-      (*self)->begin();
+  CHECK(!std::exchange(started_, true));
+  for (auto& [id, peer] : peers_) {
+    if (transport_ != nullptr && transport_->connected(id, PeerChannel::kControl)) {
+      peer.identity = transport_->identity(id);
     }
+  }
+  if (phase_ == Phase::kEmpty && learner_) return form(std::nullopt);
+  if (phase_ == Phase::kEmpty && (peers_.empty() || set_was_given_)) return form(voters_);
+  env_.executor().post([alive = alive_] {
+    if (*alive == nullptr) return;
+    RaftMetadataLog& log = **alive;
+    if (log.stopped()) return log.close_if_idle();
+    log.phase_ == Phase::kRunning ? log.begin() : log.consider();
   });
 }
 
 void RaftMetadataLog::begin() {
   if (stopped()) return close_if_idle();
+  phase_ = Phase::kRunning;
   auto no_op = make_no_op_batch(config_.self.id, env_.clock().wall_ms());
   if (!no_op.ok()) return fail(no_op.status());
+  applied_voters_ = {config_.cluster, log_->first_voters()};
   Offset applied{0};
   if (log_->start_snapshot()) {
-    Status loaded = load_snapshot();
+    Status loaded = load_snapshot(*log_->start_snapshot());
     if (!loaded.ok()) return fail(loaded);
     applied = log_->start_snapshot()->end;
+    log_->forget_start_snapshot();
   }
-  RaftConfig raft_config;
-  raft_config.self = config_.self;
-  raft_config.voters = voters_.voters;
-  raft_config.no_op = SharedBytes(std::move(*no_op));
-  raft_ = std::make_unique<Raft>(std::move(raft_config), log_->hard_state(), std::max(applied, log_->marked_commit()),
-                                 applied, *log_, env_.random());
-  raft_->start(env_.clock().monotonic_ns());
+  raft_ = std::make_unique<Raft>(make_raft_config(SharedBytes(std::move(*no_op))), log_->hard_state(),
+                                 std::max(applied, log_->marked_commit()), applied, *log_, env_.random());
+  int64_t now = env_.clock().monotonic_ns();
+  for (const auto& [id, peer] : peers_) {
+    if (peer.presence) raft_->peer_present({id, peer.directory}, now);
+  }
+  raft_->start(now);
+  announce_to_all();
   process();
 }
 
-// The state in a snapshot: the set of voters as of then, sized, and behind it what the listener made.
-Status RaftMetadataLog::load_snapshot() {
-  const RaftSnapshot& snapshot = *log_->start_snapshot();
-  ByteReader in(snapshot.state);
-  in.read_sized_bytes();
-  Status loaded = listener_.on_snapshot(snapshot.end - 1, in.read_bytes(in.remaining()));
-  log_->forget_start_snapshot();
-  return loaded;
+RaftConfig RaftMetadataLog::make_raft_config(SharedBytes no_op) {
+  RaftConfig config;
+  config.self = self_;
+  config.voters = log_->first_voters();
+  config.voter_changes = log_->voter_changes();
+  for (const auto& [id, peer] : peers_) config.known.push_back(id);
+  config.no_op = std::move(no_op);
+  config.election_timeout_ns = config_.election_timeout_ns;
+  config.heartbeat_ns = config_.heartbeat_ns;
+  config.voters_in_entry = [](const RaftEntry& entry) -> std::optional<std::vector<Voter>> {
+    auto set = voters_in_batch(entry.batch);
+    return set ? std::optional(std::move(set->voters)) : std::nullopt;
+  };
+  config.voters_in_snapshot = [](const RaftSnapshot& snapshot) {
+    auto state = read_state(snapshot.state);
+    CHECK(state.ok());  // on_message() has looked
+    return std::move(state->voters.voters);
+  };
+  return config;
 }
 
+Status RaftMetadataLog::load_snapshot(const RaftSnapshot& snapshot) {
+  SnapshotState state = TRY(read_state(snapshot.state));
+  applied_voters_ = std::move(state.voters);
+  return listener_.on_snapshot(snapshot.end - 1, state.listener);
+}
+
+// --- what comes from others ----------------------------------------------------------------------------------------
+
+void RaftMetadataLog::on_frame(BrokerId from, PeerChannel, PeerFrame frame) {
+  if (frame.kind == PeerKind::kRaft && started_ && !stopped() && peers_.contains(from)) link_.on_frame(from, frame);
+}
+
+void RaftMetadataLog::on_message(const RaftMessage& message) {
+  if (!raft_) return;
+  const auto* install = std::get_if<RaftInstall>(&message.body);
+  if (install != nullptr && !read_state(install->snapshot.state).ok()) {
+    env_.log().warning("a snapshot from node ", message.from, " has no set of voters; dropped");
+    return;
+  }
+  raft_->step(message, env_.clock().monotonic_ns());
+  process_later();
+}
+
+// --- proposals -----------------------------------------------------------------------------------------------------
+
 Offset RaftMetadataLog::next_offset() const {
-  Offset next = raft_ ? raft_->end() : log_->end();
+  Offset next = raft_ ? raft_->end() : log_ ? log_->end() : Offset(0);
   for (const Proposal& proposal : proposals_) next = next + static_cast<int64_t>(proposal.records.size());
   return next;
 }
 
 void RaftMetadataLog::propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) {
-  if (stopped()) return answer(std::move(done), Status(Errc::kFailed, "the metadata log is stopping"));
+  if (closing_ || failed_) return answer(std::move(done), Status(Errc::kFailed, "the metadata log is stopping"));
   if (!leading()) return answer(std::move(done), Status(Errc::kFailed, "this node does not lead the metadata log"));
   if (records.empty()) return answer(std::move(done), Status(Errc::kInvalidArgument, "a proposal without records"));
   if (proposals_.size() + waiting_.size() >= kProposalsWaitingMax) {
@@ -190,12 +169,34 @@ void RaftMetadataLog::propose(std::vector<Bytes> records, UniqueFunction<void(Re
   process_later();
 }
 
+void RaftMetadataLog::read_index(UniqueFunction<void(Result<Offset>)> done) {
+  if (closing_ || !leading()) {
+    return answer(std::move(done), Status(Errc::kFailed, "this node does not lead the metadata log"));
+  }
+  if (reads_.size() >= kProposalsWaitingMax) {
+    return answer(std::move(done), Status(Errc::kBusy, std::to_string(kProposalsWaitingMax) + " reads wait"));
+  }
+  reads_.push_back({raft_->ask_round(), raft_->committed(), std::move(done)});
+  process_later();
+}
+
+void RaftMetadataLog::answer_reads() {
+  if (reads_.empty()) return;
+  uint64_t confirmed = raft_->confirmed_round();
+  while (!reads_.empty() && reads_.front().round <= confirmed && reads_.front().committed <= raft_->applied()) {
+    answer(std::move(reads_.front().done), raft_->applied());
+    reads_.pop_front();
+  }
+}
+
+// --- the loop ------------------------------------------------------------------------------------------------------
+
 void RaftMetadataLog::process_later() {
   if (std::exchange(process_posted_, true)) return;
-  env_.executor().post([self = self_] {
-    if (*self == nullptr) return;
-    (*self)->process_posted_ = false;
-    (*self)->process();
+  env_.executor().post([alive = alive_] {
+    if (*alive == nullptr) return;
+    (*alive)->process_posted_ = false;
+    (*alive)->process();
   });
 }
 
@@ -206,7 +207,28 @@ void RaftMetadataLog::process() {
   while (!stopped() && raft_->has_ready()) act_on(raft_->take_ready());
   if (stopped()) return close_if_idle();
   if (!raft_->failure().ok()) return fail(raft_->failure());
+  answer_reads();
+  announce_leading();
   save_snapshot_if_due();
+  change_voters_if_due();
+  arm_timer();
+  if (handing_over_ && raft_->role() != Raft::Role::kLeader && raft_->leader() != kNoBroker) stop_handing_over();
+}
+
+// One timer, which may come early: a deadline that moves on does not cost a call each time.
+void RaftMetadataLog::arm_timer() {
+  int64_t next = raft_->next_deadline_ns();
+  if (next == INT64_MAX || (timer_ != 0 && timer_deadline_ns_ <= next)) return;
+  if (timer_ != 0) env_.executor().cancel(timer_);
+  timer_deadline_ns_ = next;
+  timer_ = env_.executor().schedule_after(std::max<int64_t>(0, next - env_.clock().monotonic_ns()), [alive = alive_] {
+    if (*alive == nullptr) return;
+    RaftMetadataLog& log = **alive;
+    log.timer_ = 0;
+    if (log.stopped()) return;
+    log.raft_->tick(log.env_.clock().monotonic_ns());
+    log.process();
+  });
 }
 
 void RaftMetadataLog::hand_over_proposals() {
@@ -231,23 +253,39 @@ void RaftMetadataLog::hand_over_proposals() {
 }
 
 void RaftMetadataLog::act_on(RaftReady ready) {
-  CHECK(ready.messages.empty());  // nobody to send to
   if (ready.persist) persist(std::move(*ready.persist));
+  for (RaftMessage& message : ready.messages) link_.send(std::move(message));
   Status applied = apply(ready.apply_from, ready.apply_to);
   if (!applied.ok()) return fail(applied);
   if (ready.leadership) lead(*ready.leadership);
 }
 
 void RaftMetadataLog::persist(RaftPersist work) {
-  CHECK(!work.snapshot);  // comes from another node
-  log_->persist(std::move(work), raft_->committed(), [self = self_](const Status& status) {
-    if (*self == nullptr) return;
-    RaftMetadataLog& log = **self;
+  if (work.snapshot && log_->snapshots().saving()) {
+    delayed_persist_ = std::move(work);  // an own snapshot, which this one replaces, is being saved
+    return;
+  }
+  std::optional<RaftSnapshot> snapshot = work.snapshot;
+  installing_ = snapshot.has_value();
+  log_->persist(std::move(work), raft_->committed(), [alive = alive_, snapshot](const Status& status) {
+    if (*alive == nullptr) return;
+    RaftMetadataLog& log = **alive;
+    log.installing_ = false;
     if (!status.ok()) return log.closing_ ? log.close_if_idle() : log.fail(status);
-    // The own write was the last thing that kept the entries from being committed.
-    log.raft_->persisted();
-    log.process();
+    log.persisted(snapshot);
   });
+}
+
+// The own write was perhaps the last thing that kept the entries from being committed.
+void RaftMetadataLog::persisted(const std::optional<RaftSnapshot>& installed) {
+  if (installed && !stopped()) {
+    env_.log().info("metadata up to offset ", installed->end, " came as a snapshot");
+    Status loaded = load_snapshot(*installed);
+    if (!loaded.ok()) return fail(loaded);
+    bytes_since_snapshot_ = 0;
+  }
+  raft_->persisted();
+  process();
 }
 
 Status RaftMetadataLog::apply(Offset from, Offset to) {
@@ -269,6 +307,10 @@ Status RaftMetadataLog::apply_entry(const RaftEntry& entry) {
   if (content.kind == RaftEntryKind::kData) {
     TRY(listener_.on_commit(CommittedBatch{entry.first, entry.term, std::move(content.records)}));
   }
+  if (content.kind == RaftEntryKind::kVoters) {
+    applied_voters_ = TRY(decode_voter_set(content.records.front()));
+    env_.log().info("from offset ", entry.first, " on the voters are ", to_string(applied_voters_));
+  }
   if (!waiting_.empty() && waiting_.front().first == entry.first) {
     answer(std::move(waiting_.front().done), entry.first);
     waiting_.pop_front();
@@ -278,26 +320,28 @@ Status RaftMetadataLog::apply_entry(const RaftEntry& entry) {
 
 void RaftMetadataLog::lead(const RaftLeadership& leadership) {
   if (!leadership.leading) {
-    fail_proposals(Status(Errc::kFailed, "this node lost the leadership of the metadata log; the outcome is unknown"));
+    announce_leading_to_.clear();
+    fail_waiting(Status(Errc::kFailed, "this node lost the leadership of the metadata log; the outcome is unknown"));
   }
   env_.log().info("node ", config_.self.id, leadership.leading ? " leads" : " no longer leads",
                   " the metadata log in term ", leadership.term);
   listener_.on_leadership(leadership.leading, leadership.term);
+  if (leadership.leading) announce_to_all();  // who is no member may come in now
 }
 
 void RaftMetadataLog::save_snapshot_if_due() {
-  if (bytes_since_snapshot_ < snapshot_due_bytes_ || log_->snapshots().saving()) return;
+  if (bytes_since_snapshot_ < snapshot_due_bytes_ || log_->snapshots().saving() || installing_) return;
   Offset end = raft_->applied();
   auto term = log_->term_before(end);
   CHECK(term.has_value());
   Bytes state;
   ByteWriter out(state);
-  out.write_sized_bytes(encode_voter_set(voters_));
+  out.write_sized_bytes(encode_voter_set(applied_voters_));
   out.write_bytes(listener_.make_snapshot());
   uint64_t covered = std::exchange(bytes_since_snapshot_, 0);
-  auto saved = [self = self_, end, covered](const Status& status) {
-    if (*self == nullptr) return;
-    RaftMetadataLog& log = **self;
+  auto saved = [alive = alive_, end, covered](const Status& status) {
+    if (*alive == nullptr) return;
+    RaftMetadataLog& log = **alive;
     bool again = status.code() == Errc::kDiskFull || status.code() == Errc::kTooLarge;
     if (!status.ok() && !again) return log.fail(status);
     if (!status.ok()) {
@@ -311,6 +355,7 @@ void RaftMetadataLog::save_snapshot_if_due() {
       // The log goes on reaching back to the older of two, in case the newer one rots.
       if (sound.size() > 1) log.log_->trim(sound.front().end);
     }
+    if (log.delayed_persist_ && !log.stopped()) log.persist(*std::exchange(log.delayed_persist_, std::nullopt));
     log.process();
   };
   log_->snapshots().save({end, *term, SharedBytes(std::move(state))}, std::move(saved));
@@ -320,44 +365,78 @@ void RaftMetadataLog::answer(UniqueFunction<void(Result<Offset>)> done, Result<O
   env_.executor().post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
-void RaftMetadataLog::fail_proposals(const Status& why) {
+void RaftMetadataLog::fail_waiting(const Status& why) {
   for (Proposal& proposal : std::exchange(proposals_, {})) answer(std::move(proposal.done), why);
   for (Waiting& waiting : std::exchange(waiting_, {})) answer(std::move(waiting.done), why);
+  for (Read& read : std::exchange(reads_, {})) answer(std::move(read.done), why);
 }
 
 // Going on would pass over what is committed, or promise what is not durable.
 void RaftMetadataLog::fail(const Status& why) {
   if (!std::exchange(failed_, true)) env_.fatal(why.with_context("metadata log"));
-  fail_proposals(Status(Errc::kFailed, "the metadata log failed: " + std::string(why.message())));
+  fail_waiting(Status(Errc::kFailed, "the metadata log failed: " + std::string(why.message())));
   close_if_idle();
 }
 
+// --- stopping ------------------------------------------------------------------------------------------------------
+
 void RaftMetadataLog::close(UniqueFunction<void(Status)> done) {
   CHECK(!close_done_ && !log_closed_);
+  bool hands_over = leading() && hand_over_leadership();
   closing_ = true;
+  handing_over_ = hands_over;
   close_done_ = std::move(done);
-  fail_proposals(Status(Errc::kFailed, "the metadata log is stopping; the outcome is unknown"));
+  fail_waiting(Status(Errc::kFailed, "the metadata log is stopping; the outcome is unknown"));
+  process_later();
+}
+
+// To the voter that lacks least (C9): the others then do without an election timeout.
+bool RaftMetadataLog::hand_over_leadership() {
+  std::optional<std::pair<Offset, BrokerId>> best;
+  for (const Voter& voter : raft_->voters()) {
+    if (voter.id == self_.id || !is_well(voter)) continue;
+    best = std::max(best, std::optional(std::pair(raft_->peer(voter.id)->match, voter.id)));
+  }
+  if (!best || !raft_->transfer_leadership(best->second, env_.clock().monotonic_ns())) return false;
+  env_.executor().schedule_after(kHandOverNs, [alive = alive_] {
+    if (*alive != nullptr) (*alive)->stop_handing_over();
+  });
+  return true;
+}
+
+void RaftMetadataLog::stop_handing_over() {
+  if (!std::exchange(handing_over_, false)) return;
   process_later();
 }
 
 void RaftMetadataLog::close_if_idle() {
-  if (!close_done_ || log_closed_ || forming_ || log_->writing() || log_->snapshots().saving()) return;
+  if (!close_done_ || log_closed_ || forming_ || handing_over_) return;
+  if (log_ && (log_->writing() || log_->snapshots().saving())) return;
   log_closed_ = true;
-  log_->close([self = self_, failed = failed_](Status status) {
-    if (*self == nullptr) return;
+  if (timer_ != 0) env_.executor().cancel(std::exchange(timer_, 0));
+  auto closed = [alive = alive_, failed = failed_](Status status) {
+    if (*alive == nullptr) return;
     if (failed && status.ok()) status = Status(Errc::kFailed, "the metadata log failed earlier");
-    auto done = std::move((*self)->close_done_);
+    auto done = std::move((*alive)->close_done_);
     done(std::move(status));  // may destroy the log
-  });
+  };
+  if (log_) return log_->close(std::move(closed));
+  env_.executor().post([closed = std::move(closed)]() mutable { closed(ok_status()); });
 }
 
-}  // namespace
-
-Result<std::unique_ptr<MetadataLog>> MetadataLog::open(Env& env, MetadataLogConfig config, Listener listener) {
+Result<std::unique_ptr<MetadataLog>> MetadataLog::open(Env& env, MetadataLogConfig config, Listener listener,
+                                                       PeerTransport* transport) {
   CHECK(!config.voters.empty());
-  auto log = std::make_unique<RaftMetadataLog>(env, std::move(config), std::move(listener));
+  auto log = std::make_unique<RaftMetadataLog>(env, std::move(config), std::move(listener), transport);
   TRY(log->load());
   return std::unique_ptr<MetadataLog>(std::move(log));
+}
+
+Status MetadataLog::write_voters(Env& env, const std::string& directory, const ClusterId& cluster,
+                                 const std::vector<Voter>& voters) {
+  VoterSet set{cluster, voters};
+  std::sort(set.voters.begin(), set.voters.end(), [](const Voter& a, const Voter& b) { return a.id < b.id; });
+  return write_voters_file(env, directory, set);
 }
 
 }  // namespace trilog

@@ -2,7 +2,15 @@
 // Carries opaque bytes and knows nothing of their meaning. Rules Q1-Q12.
 //
 // Folder `metadata/`: <base>.log (entries as record batches of a storage Log, term = batch epoch), `vote` (term and
-// vote), `durable` (exact durable mark), `<offset>-<term>.snapshot`. A crash anywhere leaves what was committed.
+// vote), `durable` (exact durable mark), `<offset>-<term>.snapshot`; `voters` (to form with) and `learner` (this
+// folder's own directory id, once it took the place of a lost or damaged one). A crash anywhere leaves what was
+// committed.
+//
+// Several voters (3 or 5) talk over a PeerTransport. An empty folder neither votes nor leads; a cluster forms once,
+// when every configured voter says "empty" in its hello, or with the set that write_voters() left in every folder (Q8).
+// An empty folder takes the cluster id of the others; that of a cluster of empty folders follows from their
+// directories. A node whose folder is new or was damaged is a learner: once a leader is there it gets everything again,
+// and takes the place of its former self by two committed entries, while all other voters are well (Q9, Q11).
 //
 // On the thread of shard 0; callbacks are posted, run once, also on close.
 #pragma once
@@ -13,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/api/peer_transport.h"
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
 #include "storage/env/env.h"
@@ -27,11 +36,15 @@ struct Voter {
 
 struct MetadataLogConfig {
   std::string directory;
-  ClusterId cluster;
+  ClusterId cluster;  // of an empty folder: to form one alone, else a name that gives way to that of the others
   Voter self;
-  std::vector<Voter> voters;           // for forming an empty folder; afterwards the VoterSet in the log rules (Q8)
+  // For forming an empty folder; afterwards the VoterSet in the log rules (Q8). Of other nodes only the number counts:
+  // their hellos tell the directory.
+  std::vector<Voter> voters;
   uint64_t snapshot_bytes = 1u << 20;  // asks for a snapshot after so many bytes of entries
   bool was_member = false;             // this node has registered before: an empty folder is damage, not new (S14)
+  int64_t election_timeout_ns = 500'000'000;  // drawn from [this, twice this)
+  int64_t heartbeat_ns = 200'000'000;
 };
 
 inline constexpr size_t kProposalsWaitingMax = 64;
@@ -43,7 +56,10 @@ struct CommittedBatch {
   std::vector<ByteView> records;  // valid during the call
 };
 
-class MetadataLog {
+// With several voters the owner of shard 0's place in the transport passes on connection events and kRaft frames (other
+// frames and channels' events are ignored here), from open() until close() is done. What is connected already is asked
+// for by start().
+class MetadataLog : public PeerListener {
  public:
   struct Listener {
     // Every committed batch of records, in order, once since open() (batches below a loaded snapshot are not repeated).
@@ -53,12 +69,21 @@ class MetadataLog {
     std::function<Bytes()> make_snapshot;                                  // state as of the last on_commit
     // This node leads (with every earlier entry applied, Q5) or no longer does.
     std::function<void(bool leading, Term term)> on_leadership;
+    // This empty folder belongs to another cluster than MetadataLogConfig said: to be durable on return, before
+    // anything is promised to that cluster. A failure stops the node. Null: only with nodes of the same cluster id.
+    std::function<Status(const ClusterId& cluster)> on_cluster = nullptr;
   };
 
   // Loads vote, snapshot and entries (blocking); an empty folder is formed with `voters` if that is this node alone.
   // kCorruption for damage that this node cannot heal alone (Q11), with the file named.
-  static Result<std::unique_ptr<MetadataLog>> open(Env& env, MetadataLogConfig config, Listener listener);
-  virtual ~MetadataLog() = default;
+  // With several voters a damaged folder is no error: the node says so (trouble()) and waits for a leader. `transport`
+  // may be null with one voter only; it must outlive the log.
+  static Result<std::unique_ptr<MetadataLog>> open(Env& env, MetadataLogConfig config, Listener listener,
+                                                   PeerTransport* transport = nullptr);
+  // Blocking: makes the folder, and notes the set in it with which the node will form. For whoever makes the folders of
+  // all voters before the first of them starts.
+  static Status write_voters(Env& env, const std::string& directory, const ClusterId& cluster,
+                             const std::vector<Voter>& voters);
 
   // Starts electing; listeners are called from now on.
   virtual void start() = 0;
@@ -67,13 +92,22 @@ class MetadataLog {
   // At most kProposalsWaitingMax may wait: more are kBusy. More than kProposalBytesMax: kTooLarge. Proposals made while
   // others are being written go out together, with one sync.
   virtual void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) = 0;
+  // Confirms with a majority that this node still leads (Q7). `done`: the exclusive end of what is applied here, which
+  // covers everything committed before the call; kFailed if this node does not lead. At most kProposalsWaitingMax wait.
+  virtual void read_index(UniqueFunction<void(Result<Offset>)> done) = 0;
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
   virtual BrokerId leader() const = 0;   // kNoBroker if not known
   virtual Offset committed() const = 0;  // exclusive end
+  // Everything was applied here that was committed when this node first heard of the present leader: what its own
+  // former process knew is known again.
+  virtual bool current() const = 0;
   // Where the first record of the next proposal will be, if nobody else proposes before and this node goes on leading.
   virtual Offset next_offset() const = 0;
   virtual const std::vector<Voter>& voters() const = 0;
+  // Why this node takes no part: waiting for others to form the cluster, damaged, learning. Empty: it does.
+  virtual std::string trouble() const = 0;
+  // A leader of several hands the leadership over first, if that is quick (C9).
   virtual void close(UniqueFunction<void(Status)> done) = 0;
 };
 

@@ -55,7 +55,9 @@ Raft::Raft(RaftConfig config, RaftHardState hard_state, Offset committed, Offset
       durable_end_(storage.end()),
       committed_(committed),
       applied_(applied) {
-  CHECK(std::find(config_.voters.begin(), config_.voters.end(), config_.self) != config_.voters.end());
+  voters_.push_back({Offset(-1), config_.voters});
+  for (const RaftVoters& change : config_.voter_changes) voters_.push_back(change);
+  CHECK(config_.voters_in_entry || is_voter(config_.self));
   CHECK_LE(applied_, committed_);
   CHECK_LE(committed_, storage_.end());
   CHECK_GE(applied_, storage_.start());
@@ -70,7 +72,7 @@ void Raft::start(int64_t now_ns) {
   now_ns_ = now_ns;
   reset_election_deadline();
   // Nobody else could object or be waited for.
-  if (config_.voters.size() == 1) campaign(false, false);
+  if (voters().size() == 1 && is_voter(config_.self)) campaign(false, false);
 }
 
 void Raft::tick(int64_t now_ns) {
@@ -92,8 +94,9 @@ void Raft::tick(int64_t now_ns) {
 }
 
 int64_t Raft::next_deadline_ns() const {
-  if (config_.voters.size() == 1) return INT64_MAX;  // an idle node of one has nothing to wake up for
-  if (role_ != Role::kLeader) return election_deadline_ns_;
+  // An idle node of one has nothing to wake up for, and a learner waits for others.
+  if (voters().size() <= 1 && peers_.empty()) return INT64_MAX;
+  if (role_ != Role::kLeader) return is_voter(config_.self) ? election_deadline_ns_ : INT64_MAX;
   return std::min({heartbeat_deadline_ns_, quorum_deadline_ns_, transfer_deadline_ns_});
 }
 
@@ -121,6 +124,7 @@ bool Raft::transfer_leadership(BrokerId target, int64_t now_ns) {
   now_ns_ = std::max(now_ns_, now_ns);
   auto peer = peers_.find(target);
   if (!leading() || role_ != Role::kLeader || peer == peers_.end()) return false;
+  if (!is_voter({target, peer->second.directory})) return false;
   transfer_target_ = target;
   transfer_deadline_ns_ = now_ns_ + config_.election_timeout_ns;
   if (peer->second.match == end()) {
@@ -136,15 +140,31 @@ void Raft::peer_unreachable(BrokerId voter, int64_t now_ns) {
   if (role_ == Role::kLeader || voter != leader_) return;
   leader_heard_ns_ = INT64_MIN;
   auto sooner = static_cast<int64_t>(random_.next() % static_cast<uint64_t>(config_.election_timeout_ns));
-  election_deadline_ns_ = std::min(election_deadline_ns_, now_ns_ + sooner);
+  election_deadline_ns_ = std::min(election_deadline_ns_, now_ns_ + sooner / 2);
 }
 
-// Q8: only a configured voter with its own directory counts; a node whose disk was replaced is somebody else.
+// Q8, Q9: an answer counts only from a voter with its own directory, or from the learner it was asked of: a node whose
+// disk was replaced is somebody else. A question may come from a voter that this node does not know as one yet, because
+// the entry that made it one is still to come (thesis, 4.1); its number must be known.
 bool Raft::is_acceptable(const RaftMessage& message) const {
   if (message.to != config_.self.id || message.from == config_.self.id || message.term < Term(0)) return false;
-  Voter sender{message.from, message.directory};
-  if (std::find(config_.voters.begin(), config_.voters.end(), sender) == config_.voters.end()) return false;
-  return body_adds_up(message);
+  bool answers =
+      std::holds_alternative<RaftVoteReply>(message.body) || std::holds_alternative<RaftAppendReply>(message.body);
+  if (!answers) return is_known(message.from) && body_adds_up(message);
+  auto peer = peers_.find(message.from);
+  bool asked = role_ == Role::kLeader ? peer != peers_.end() && peer->second.directory == message.directory
+                                      : is_voter({message.from, message.directory});
+  return asked && body_adds_up(message);
+}
+
+bool Raft::is_voter(const Voter& node) const {
+  return std::find(voters().begin(), voters().end(), node) != voters().end();
+}
+
+bool Raft::is_known(BrokerId id) const {
+  auto has_id = [id](const Voter& voter) { return voter.id == id; };
+  return std::any_of(voters().begin(), voters().end(), has_id) ||
+         std::find(config_.known.begin(), config_.known.end(), id) != config_.known.end();
 }
 
 // Brings the terms together (paper, 5.1). False: the message is dealt with.
@@ -201,7 +221,7 @@ void Raft::become_follower(Term term, BrokerId leader) {
 void Raft::campaign(bool pre, bool transfer) {
   reset_election_deadline();
   // An empty log is no voter's log: it begins with the set of voters. Such a node neither votes nor stands (Q8).
-  if (end() == Offset(0)) return;
+  if (end() == Offset(0) || !is_voter(config_.self)) return;
   leader_ = kNoBroker;
   role_ = pre ? Role::kPreCandidate : Role::kCandidate;
   if (!pre) {
@@ -211,9 +231,9 @@ void Raft::campaign(bool pre, bool transfer) {
   votes_for_ = {config_.self.id};
   votes_against_.clear();
   if (votes_for_.size() >= majority()) return become_leader();
-  for (const Voter& voter : config_.voters) {
+  for (const Voter& voter : voters()) {
     if (voter.id == config_.self.id) continue;
-    RaftVote vote{pre, transfer, end(), last_term()};
+    RaftVote vote{pre, transfer, end(), last_term(), voter.directory};
     if (pre) {
       messages_.push_back(make_message(voter.id, vote));
       messages_.back().term = hard_.term + 1;
@@ -227,12 +247,7 @@ void Raft::become_leader() {
   role_ = Role::kLeader;
   leader_ = config_.self.id;
   peers_.clear();
-  for (const Voter& voter : config_.voters) {
-    if (voter.id == config_.self.id) continue;
-    Progress progress;
-    progress.next = end();
-    peers_.emplace(voter.id, std::move(progress));
-  }
+  sync_peers();
   heartbeat_deadline_ns_ = now_ns_ + config_.heartbeat_ns;
   quorum_deadline_ns_ = now_ns_ + config_.election_timeout_ns;
   append_own(config_.no_op, 1);
@@ -244,9 +259,11 @@ void Raft::on_vote(const RaftMessage& message, const RaftVote& vote) {
   // One vote per term for the life of the disk (Q2): only settle_term() with a higher term clears it.
   bool free = hard_.voted_for == message.from || (hard_.voted_for == kNoBroker && leader_ == kNoBroker) ||
               (vote.pre && message.term > hard_.term);
+  // A learner votes only if the candidate's set of voters names it: then it is one, although it has not heard of it.
+  bool asked = is_voter(config_.self) || vote.asked == config_.self.directory;
   // Q3: at least as up to date (paper, 5.4.1).
   bool up_to_date = std::pair(vote.last_term, vote.log_end) >= std::pair(last_term(), end());
-  bool granted = free && up_to_date && end() > Offset(0);
+  bool granted = asked && free && up_to_date && end() > Offset(0);
   if (!granted) return send_when_durable(message.from, RaftVoteReply{vote.pre, false});
   if (vote.pre) {
     messages_.push_back(make_message(message.from, RaftVoteReply{true, true}));
@@ -278,8 +295,12 @@ void Raft::on_transfer(const RaftMessage& message) {
 // A leader that a majority no longer answers must not go on telling clients that it leads (thesis 6.2, Q3).
 void Raft::check_quorum() {
   quorum_deadline_ns_ = now_ns_ + config_.election_timeout_ns;
-  size_t heard = 1;
-  for (auto& [id, progress] : peers_) heard += std::exchange(progress.heard, false) ? 1 : 0;
+  size_t heard = is_voter(config_.self) ? 1 : 0;
+  for (const Voter& voter : voters()) {
+    const Progress* progress = progress_of(voter);
+    heard += progress != nullptr && progress->heard ? 1 : 0;
+  }
+  for (auto& [id, progress] : peers_) progress.heard = false;
   if (heard < majority()) become_follower(hard_.term, kNoBroker);
 }
 

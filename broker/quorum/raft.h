@@ -1,6 +1,9 @@
 // Raft: consensus on one log, as a pure state machine: step/tick/propose in, RaftReady out. It does no I/O, reads no
-// clock and sends nothing; the caller (MetadataLog, a test, a simulator) does what RaftReady says. Written for any
-// number of fixed voters. Rules Q1-Q8 and Q12.
+// clock and sends nothing; the caller (MetadataLog, a test, a simulator) does what RaftReady says. Rules Q1-Q9 and Q12.
+//
+// Voters change one at a time, by entries that carry the whole set: in force from the moment such an entry is in the
+// log, undone if it is cut off. A node that is in no set is a learner: it takes entries, never stands, and votes only
+// if the candidate's own set names it.
 //
 // Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014), named "paper", figure 2;
 // Ongaro's dissertation (2014), named "thesis", for pre-vote (9.6), leadership transfer (3.10) and stepping down
@@ -20,53 +23,45 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string_view>
 #include <vector>
 
-#include "broker/quorum/raft_message.h"
+#include "broker/quorum/raft_storage.h"
 #include "storage/env/env.h"
 
 namespace trilog {
 
-struct RaftHardState {
-  Term term;
-  BrokerId voted_for = kNoBroker;
-  bool operator==(const RaftHardState&) const = default;
+// A set of voters, and the offset of its entry.
+struct RaftVoters {
+  Offset at;
+  std::vector<Voter> voters;
 };
 
 struct RaftConfig {
   Voter self;
-  std::vector<Voter> voters;                  // fixed; `self` is one of them
+  std::vector<Voter> voters;                  // before the first of `voter_changes`; none: not known yet
+  std::vector<RaftVoters> voter_changes;      // in the storage's entries, rising
+  std::vector<BrokerId> known;                // may speak although they are no voters (they become some later)
   SharedBytes no_op;                          // the batch, of one record, that a new leader begins its term with (Q5)
   int64_t election_timeout_ns = 500'000'000;  // drawn from [this, twice this) each time
   int64_t heartbeat_ns = 100'000'000;
   size_t append_bytes_max = 1u << 20;  // of entries in one message; a larger entry goes alone
   size_t appends_in_flight_max = 16;   // unanswered messages with entries to one follower
+  // The set that an entry or a snapshot carries, if any. Without these functions voters are fixed.
+  std::function<std::optional<std::vector<Voter>>(const RaftEntry&)> voters_in_entry;
+  std::function<std::vector<Voter>(const RaftSnapshot&)> voters_in_snapshot;
 };
 
-// The log as it is written (durable or not), and the newest snapshot. Owned by the caller.
-class RaftStorage {
- public:
-  virtual ~RaftStorage() = default;
-  virtual Offset start() const = 0;
-  virtual Offset end() const = 0;
-  // Term of the record before `end`: 0 for the empty prefix, nothing below the log's start or past its end. At the
-  // start of a trimmed log the snapshot knows it.
-  virtual std::optional<Term> term_before(Offset end) const = 0;
-  // Entries from the one that begins at `from` (>= start) on: at most `bytes_max`, but at least one if from < end.
-  virtual Result<std::vector<RaftEntry>> read(Offset from, size_t bytes_max) const = 0;
-  virtual std::optional<RaftSnapshot> snapshot() const = 0;
-};
-
-// To be made durable as one step, in this order.
-struct RaftPersist {
-  std::optional<RaftHardState> hard_state;
-  std::optional<RaftSnapshot> snapshot;  // replaces the whole log, which goes on at snapshot.end; apply it, too
-  std::optional<Offset> truncate_to;     // never below what is committed (Q6)
-  std::vector<RaftEntry> entries;
+// What a leader knows of another node.
+struct RaftPeer {
+  DirectoryId directory;
+  Offset match;            // its log is known to equal the leader's, durably, up to here
+  bool streaming = false;  // takes entries as they come: neither being probed nor installing a snapshot
+  int64_t heard_ns = 0;    // INT64_MIN: never in this leadership
 };
 
 struct RaftLeadership {
@@ -106,6 +101,14 @@ class Raft {
   bool transfer_leadership(BrokerId target, int64_t now_ns);
   // The connection to this voter was refused or reset: if it led, it counts as not heard (Q3).
   void peer_unreachable(BrokerId voter, int64_t now_ns);
+  // Who answers under this number now: if that is no voter, a leader treats it as a learner.
+  void peer_present(const Voter& peer, int64_t now_ns);
+  // A snapshot on its way to this peer moves: it is not sent again yet.
+  void snapshot_moves(BrokerId peer, int64_t now_ns);
+  // Begins a round of asking a majority whether this node still leads (Q7); 0 if it does not lead. The round is
+  // confirmed once confirmed_round() has reached it in the same term.
+  uint64_t ask_round();
+  uint64_t confirmed_round() const;
 
   bool has_ready() const;
   RaftReady take_ready();
@@ -119,13 +122,21 @@ class Raft {
   Offset end() const;
   Offset committed() const { return committed_; }
   Offset applied() const { return applied_; }
+  // Everything is applied that was committed when this node first heard of the present leader.
+  bool current() const;
   Offset durable_end() const { return durable_end_; }
+  const std::vector<Voter>& voters() const { return voters_.back().voters; }
+  bool is_voter(const Voter& node) const;
+  // This node leads and no change of voters is under way: an entry with the next set may be proposed (Q9).
+  bool may_change_voters() const;
+  std::optional<RaftPeer> peer(BrokerId id) const;  // as the leader
   // Entries could not be read for a follower: this node cannot lead with them (Q11). It has stepped down.
   const Status& failure() const { return failure_; }
 
  private:
   struct Progress {  // the leader's view of one follower
     enum class State : uint8_t { kProbe, kReplicate, kSnapshot };
+    DirectoryId directory;  // who answers; counts only if this is the voter's
     State state = State::kProbe;
     Offset match;  // its log is known to equal ours up to here
     Offset next;
@@ -134,6 +145,8 @@ class Raft {
     Offset snapshot_end;
     int64_t snapshot_deadline_ns = 0;
     bool heard = false;  // since the last check of the quorum
+    int64_t heard_ns = INT64_MIN;
+    uint64_t round = 0;  // the newest that it answered
   };
 
   // raft.cc: terms, elections, and what leaves
@@ -154,7 +167,12 @@ class Raft {
   void send_when_durable(BrokerId to, decltype(RaftMessage::body) body);
   RaftMessage make_message(BrokerId to, decltype(RaftMessage::body) body) const;
   bool has_pending_persist() const;
-  size_t majority() const { return config_.voters.size() / 2 + 1; }
+  size_t majority() const { return voters().size() / 2 + 1; }
+  const Progress* progress_of(const Voter& voter) const;  // null for this node, or if somebody else answers there
+  bool is_known(BrokerId id) const;
+  void sync_peers();
+  void note_voters(const RaftEntry& entry);
+  void forget_voters_from(Offset end);
   Offset apply_limit() const;
   bool should_lead() const;
 
@@ -189,11 +207,15 @@ class Raft {
   int64_t leader_heard_ns_ = INT64_MIN;
   int64_t election_deadline_ns_ = INT64_MAX;
 
+  std::vector<RaftVoters> voters_;           // the newest committed set and those behind it; the last is in force
+  std::map<BrokerId, DirectoryId> present_;  // told by peer_present()
+
   std::set<BrokerId> votes_for_;
   std::set<BrokerId> votes_against_;
 
   // As a leader.
-  std::map<BrokerId, Progress> peers_;
+  std::map<BrokerId, Progress> peers_;  // voters, and learners that are present
+  uint64_t round_ = 0;
   Offset term_begin_end_;  // end of the no-op of this term
   int64_t heartbeat_deadline_ns_ = INT64_MAX;
   int64_t quorum_deadline_ns_ = INT64_MAX;
@@ -218,6 +240,7 @@ class Raft {
   Offset durable_end_;
   Offset committed_;
   Offset applied_;
+  Offset leader_committed_{0};  // the furthest that any leader has told
   Status failure_;
 };
 

@@ -109,4 +109,21 @@ Result<RaftEntryContent> read_entry(const RecordBatch& batch) {
   return content;
 }
 
+std::optional<VoterSet> voters_in_batch(ByteView bytes) {
+  auto batch = RecordBatch::parse(bytes);
+  if (!batch.ok() || batch->codec() != Codec::kNone || batch->record_count() != 1) return std::nullopt;
+  auto records = RecordIterator::open(*batch, batch->size());
+  if (!records.ok()) return std::nullopt;
+  auto record = records->next();
+  if (!record.ok() || !*record || kind_of(**record) != RaftEntryKind::kVoters) return std::nullopt;
+  auto set = decode_voter_set(*(*record)->value);
+  return set.ok() ? std::optional(std::move(*set)) : std::nullopt;
+}
+
+std::string to_string(const VoterSet& set) {
+  std::string text;
+  for (const Voter& voter : set.voters) text += (text.empty() ? "" : ", ") + std::to_string(voter.id.value());
+  return text;
+}
+
 }  // namespace trilog

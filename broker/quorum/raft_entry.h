@@ -8,6 +8,8 @@
 // Base offset and leader epoch (the term) are stamped when the entry is written; both lie outside the batch's checksum.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "broker/quorum/metadata_log.h"
@@ -27,6 +29,8 @@ Result<VoterSet> decode_voter_set(ByteView bytes);  // kCorruption, kUnsupported
 
 enum class RaftEntryKind : uint8_t { kVoters = 'v', kNoOp = 'n', kData = 'd' };
 
+std::string to_string(const VoterSet& set);  // "1, 2, 3"
+
 // `timestamp_ms` is for people who read the log. Fails only if the batch would be too large.
 Result<Bytes> make_voters_batch(const VoterSet& set, int64_t timestamp_ms);
 Result<Bytes> make_no_op_batch(BrokerId leader, int64_t timestamp_ms);
@@ -38,5 +42,7 @@ struct RaftEntryContent {
 };
 // kCorruption if it is no entry: unknown or mixed kinds, compressed, gaps in the offsets.
 Result<RaftEntryContent> read_entry(const RecordBatch& batch);
+// The set of voters that a batch carries, if it is an entry that does. Looks at no more than the first record.
+std::optional<VoterSet> voters_in_batch(ByteView batch);
 
 }  // namespace trilog

@@ -163,11 +163,13 @@ void RaftLog::on_log_durable() {
 
 // --- forming -----------------------------------------------------------------------------------------------------
 
-void RaftLog::form(const VoterSet& voters, UniqueFunction<void(Status)> done) {
-  CHECK(!job_ && !voters_);
+void RaftLog::form(std::optional<VoterSet> voters, UniqueFunction<void(Status)> done) {
+  CHECK(!job_ && !formed_);
   job_ = std::make_unique<Job>();
   job_->done = std::move(done);
-  voters_ = voters;
+  formed_ = true;
+  voters_ = std::move(voters);
+  if (voters_) first_voters_ = voters_->voters;
   run(&RaftLog::form_files);
 }
 
@@ -180,11 +182,11 @@ void RaftLog::form_files() {
   Status made = env_.files().create_directories(config_.directory);
   if (!made.ok()) return settle(made);
   // A crash during an earlier forming may have left the entry; open() has checked that there is nothing else.
-  if (unformed_voters_ && *unformed_voters_ != *voters_) {
+  if (unformed_voters_ && unformed_voters_ != voters_) {
     return settle(
         Status(Errc::kInvalidArgument, config_.directory + " was begun with other voters or for another cluster"));
   }
-  if (log_->log_end() == Offset(0)) {
+  if (voters_ && log_->log_end() == Offset(0)) {
     auto batch = make_voters_batch(*voters_, env_.clock().wall_ms());
     if (!batch.ok()) return settle(batch.status());
     auto entry = encode({RaftEntry{Offset(0), 1, Term(0), SharedBytes(std::move(*batch))}});
@@ -208,7 +210,7 @@ void RaftLog::form_names() {
 // --- persisting --------------------------------------------------------------------------------------------------
 
 void RaftLog::persist(RaftPersist work, Offset committed, UniqueFunction<void(Status)> done) {
-  CHECK(!job_ && voters_);
+  CHECK(!job_ && formed_);
   job_ = std::make_unique<Job>();
   job_->work = std::move(work);
   job_->committed = committed;

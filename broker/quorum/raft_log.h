@@ -15,7 +15,8 @@
 // yet come from before any vote of that term was given (see the constructor of Raft).
 //
 // Forming an empty folder: the entry with the VoterSet, `vote` (term 0) and `durable` (offset 0) are written side by
-// side, then the folder is synced. Before that nothing has been promised, so open() lets the node begin again.
+// side, then the folder is synced. Before that nothing has been promised, so open() lets the node begin again. A
+// learner's folder is formed without the entry: its log begins with what the leader sends.
 #pragma once
 
 #include <memory>
@@ -36,6 +37,7 @@ struct RaftLogConfig {
   std::string directory;
   uint64_t segment_bytes = 512u << 10;
   int64_t retry_ns = 500'000'000;  // after a full disk
+  bool learner = false;            // a log without a set of voters is one that has not got it yet
 };
 
 class RaftLog final : public RaftStorage {
@@ -45,8 +47,14 @@ class RaftLog final : public RaftStorage {
   static Result<std::unique_ptr<RaftLog>> open(Env& env, RaftLogConfig config);
   ~RaftLog() override { *self_ = nullptr; }
 
-  // Nothing, until the folder is formed.
+  bool formed() const { return formed_; }
+  // Not formed, but the entry with the set of voters is there: a forming was broken off.
+  bool begun() const { return unformed_voters_.has_value(); }
+  // The newest set. Nothing, until the folder is formed, or a learner's log has it.
   const std::optional<VoterSet>& voters() const { return voters_; }
+  // Found by open(): the set that the log (or start_snapshot()) begins with, and those behind it.
+  const std::vector<Voter>& first_voters() const { return first_voters_; }
+  const std::vector<RaftVoters>& voter_changes() const { return voter_changes_; }
   const RaftHardState& hard_state() const { return hard_state_; }
   // What a mark has said to be committed; a lower bound.
   Offset marked_commit() const { return marked_commit_; }
@@ -55,8 +63,8 @@ class RaftLog final : public RaftStorage {
   void forget_start_snapshot() { start_snapshot_->state = {}; }
   SnapshotStore& snapshots() { return *snapshots_; }
 
-  // Writes the first entry and the two files. `done` is posted when all of it is durable.
-  void form(const VoterSet& voters, UniqueFunction<void(Status)> done);
+  // Writes the first entry (none for a learner) and the two files. `done` is posted when all of it is durable.
+  void form(std::optional<VoterSet> voters, UniqueFunction<void(Status)> done);
   // Shown at once, durable when `done` is posted. One at a time (CHECKed). `committed`: to be remembered in the mark. A
   // full disk is waited out, with a warning; any other failure is final: the node must stop (S3).
   void persist(RaftPersist work, Offset committed, UniqueFunction<void(Status)> done);
@@ -118,7 +126,10 @@ class RaftLog final : public RaftStorage {
   SlotFile vote_file_;
   SlotFile mark_file_;
 
+  bool formed_ = false;
   std::optional<VoterSet> voters_;
+  std::vector<Voter> first_voters_;
+  std::vector<RaftVoters> voter_changes_;
   std::optional<VoterSet> unformed_voters_;  // of an entry that a broken-off forming left
   RaftHardState hard_state_;
   Offset marked_commit_{0};

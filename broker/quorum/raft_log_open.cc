@@ -7,6 +7,7 @@
 //   of term 0      at offset 0     none       more                 formed; the first writes were broken off
 //   missing        missing, or at offset 0    more                 damaged: files are gone
 //   of term 0      missing         none       more                 damaged: a file is gone
+//   (a learner: the log may be empty, or begin without a VoterSet, in any formed folder)
 //   readable       readable        any        reaches the mark     formed
 //   all else - missing or unreadable vote or durable, a log shorter than its mark or with unreadable entries: damaged
 #include <utility>
@@ -63,9 +64,11 @@ Status RaftLog::load() {
 
   bool no_snapshots = snapshots_->sound().empty() && snapshots_->damaged().empty();
   bool nothing_promised = hard_state_.term == Term(0) && (!mark || mark->durable_end == Offset(0));
-  if (no_snapshots && nothing_promised && visible_end_ <= Offset(1)) return load_unformed();
+  bool nothing_there = visible_end_ == Offset(0) || (visible_end_ == Offset(1) && !config_.learner);
+  if (no_snapshots && nothing_promised && nothing_there) return load_unformed();
   if (!vote) return damaged(vote_file_.path() + " is missing, but " + config_.directory + " has entries");
   if (!mark) return damaged(mark_file_.path() + " is missing, but " + config_.directory + " has entries");
+  formed_ = true;
   TRY(load_formed(*mark));
   // A torn write of the vote leaves the one before it in the other slot; both must hold the same before the next vote.
   if (vote_file_.slots_differ()) TRY(vote_file_.write_now(encode_vote(hard_state_)));
@@ -76,6 +79,7 @@ Status RaftLog::load_unformed() {
   if (visible_end_ == Offset(0)) return ok_status();
   TRY(scan(Offset(0)));
   unformed_voters_ = std::exchange(voters_, std::nullopt);
+  first_voters_.clear();
   return ok_status();
 }
 
@@ -94,7 +98,7 @@ Status RaftLog::load_formed(const LogMark& mark) {
     env_.log().warning("damage in old metadata entries, which a snapshot covers: ", what);
   }
   TRY(scan(from));
-  if (!voters_) return damaged(config_.directory + " has no set of voters");
+  if (!voters_ && !config_.learner) return damaged(config_.directory + " has no set of voters");
   // What was found above the mark is durable now, and may be promised only when the mark says so (Q11).
   if (visible_end_ > mark.durable_end) TRY(mark_file_.write_now(encode_log_mark(log_->mark(marked_commit_))));
   return ok_status();
@@ -137,6 +141,7 @@ Status RaftLog::choose_snapshot() {
   auto voters = decode_voter_set(in.read_sized_bytes());
   if (!voters.ok()) return voters.status().with_context("snapshot");
   voters_ = *voters;
+  first_voters_ = voters_->voters;
   return ok_status();
 }
 
@@ -148,7 +153,14 @@ Status RaftLog::scan(Offset from) {
       RecordBatch batch = TRY(RecordBatch::parse(entry.batch));
       auto content = read_entry(batch);
       if (!content.ok()) return content.status().with_context(config_.directory);
-      if (content->kind == RaftEntryKind::kVoters) voters_ = TRY(decode_voter_set(content->records.front()));
+      if (content->kind == RaftEntryKind::kVoters) {
+        voters_ = TRY(decode_voter_set(content->records.front()));
+        if (entry.first == Offset(0)) {
+          first_voters_ = voters_->voters;
+        } else {
+          voter_changes_.push_back({entry.first, voters_->voters});
+        }
+      }
       if (entry.first == Offset(0) && content->kind != RaftEntryKind::kVoters) {
         return damaged(config_.directory + " does not begin with its set of voters");
       }

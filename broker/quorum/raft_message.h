@@ -37,6 +37,7 @@ struct RaftVote {
   bool transfer = false;  // the leader asked for this election, so having heard it lately is no objection
   Offset log_end;
   Term last_term;
+  DirectoryId asked;  // the voter that is asked, as the candidate's set of voters names it (Q8)
 };
 struct RaftVoteReply {
   bool pre = false;
@@ -48,6 +49,7 @@ struct RaftAppend {
   Term prev_term;
   std::vector<RaftEntry> entries;
   Offset commit;
+  uint64_t round = 0;  // of confirming the leadership (Q7); the answer repeats it
 };
 // `matched`: the log equals the leader's up to `end`, as verified by the message this answers and no further (Q4), and
 // durably so. Otherwise the message's prefix (`refused_end`) is not in this log, and (`end`, `end_term`) is the newest
@@ -57,6 +59,7 @@ struct RaftAppendReply {
   Offset end;
   Term end_term;
   Offset refused_end;
+  uint64_t round = 0;
 };
 struct RaftInstall {
   RaftSnapshot snapshot;

@@ -62,6 +62,7 @@ Result<std::vector<RaftEntry>> Raft::entries_from(Offset from) const {
 
 void Raft::append_own(SharedBytes batch, int32_t count) {
   pending_.push_back(RaftEntry{end(), count, hard_.term, std::move(batch)});
+  note_voters(pending_.back());
 }
 
 void Raft::truncate_to(Offset new_end) {
@@ -74,6 +75,7 @@ void Raft::truncate_to(Offset new_end) {
     pending_truncate_ = new_end;
   }
   CHECK_EQ(end(), new_end);
+  forget_voters_from(new_end);
   durable_end_ = std::min(durable_end_, new_end);
   persist_end_ = std::min(persist_end_, new_end);
 }
@@ -96,14 +98,16 @@ void Raft::on_append(const RaftMessage& message, const RaftAppend& append) {
   bool known = append.prev_end <= committed_ || term_before(append.prev_end) == append.prev_term;
   if (!known) {
     Offset hint = newest_end_with_term_at_most(append.prev_end, append.prev_term);
-    send_when_durable(message.from, RaftAppendReply{false, hint, term_before(hint).value_or(Term(0)), append.prev_end});
+    send_when_durable(message.from,
+                      RaftAppendReply{false, hint, term_before(hint).value_or(Term(0)), append.prev_end, append.round});
     return;
   }
   take_entries(append);
+  leader_committed_ = std::max(leader_committed_, append.commit);
   // Q4: verified by this message, which may be less than what is in the log.
   Offset verified = append.entries.empty() ? append.prev_end : append.entries.back().end();
   commit_to(std::min(append.commit, verified));
-  send_when_durable(message.from, RaftAppendReply{true, verified, {}, {}});
+  send_when_durable(message.from, RaftAppendReply{true, verified, {}, {}, append.round});
 }
 
 // Skips what is there and cuts only at a real conflict: a short, old or repeated message must not remove anything (Q4).
@@ -113,6 +117,7 @@ void Raft::take_entries(const RaftAppend& append) {
     if (entry.end() <= end() && term_before(entry.end()) == entry.term) continue;
     if (entry.first < end()) truncate_to(entry.first);
     pending_.push_back(entry);
+    note_voters(entry);
   }
 }
 
@@ -131,6 +136,7 @@ void Raft::on_install(const RaftMessage& message, const RaftInstall& install) {
       pending_snapshot_ = snapshot;
       pending_first_ = snapshot.end;
       committed_ = snapshot.end;
+      if (config_.voters_in_snapshot) voters_ = {{snapshot.end - 1, config_.voters_in_snapshot(snapshot)}};
     }
   }
   send_when_durable(message.from, RaftAppendReply{true, snapshot.end, {}, {}});
@@ -138,14 +144,105 @@ void Raft::on_install(const RaftMessage& message, const RaftInstall& install) {
 
 void Raft::commit_to(Offset position) {
   committed_ = std::max(committed_, position);  // never back (Q6)
+  while (voters_.size() > 1 && voters_[1].at < committed_) voters_.erase(voters_.begin());
+}
+
+// An entry of the leader's own term is above all that its predecessors have committed.
+bool Raft::current() const {
+  return leader_ != kNoBroker && applied_ >= leader_committed_ && term_before(applied_) == hard_.term;
+}
+
+// --- voters (Q9) ---------------------------------------------------------------------------------------------------
+
+void Raft::note_voters(const RaftEntry& entry) {
+  if (!config_.voters_in_entry) return;
+  auto next = config_.voters_in_entry(entry);
+  if (!next) return;
+  voters_.push_back({entry.first, std::move(*next)});
+  if (role_ == Role::kLeader) sync_peers();
+}
+
+void Raft::forget_voters_from(Offset new_end) {
+  while (voters_.size() > 1 && voters_.back().at >= new_end) voters_.pop_back();
+}
+
+bool Raft::may_change_voters() const {
+  return leading() && should_lead() && transfer_target_ == kNoBroker && voters_.back().at < committed_;
+}
+
+// Everybody to send to: the voters, and learners that are there. Under one number there is one node.
+void Raft::sync_peers() {
+  auto add = [&](BrokerId id, DirectoryId directory) {
+    if (id == config_.self.id) return;
+    auto found = peers_.find(id);
+    if (found != peers_.end() && found->second.directory == directory) return;
+    Progress progress;
+    progress.directory = directory;
+    progress.next = end();
+    peers_.insert_or_assign(id, std::move(progress));
+  };
+  for (const Voter& voter : voters()) {
+    if (!present_.contains(voter.id)) add(voter.id, voter.directory);
+  }
+  for (const auto& [id, directory] : present_) {
+    if (is_known(id)) add(id, directory);
+  }
+}
+
+void Raft::peer_present(const Voter& peer, int64_t now_ns) {
+  now_ns_ = std::max(now_ns_, now_ns);
+  auto [known, fresh] = present_.try_emplace(peer.id, peer.directory);
+  if (!fresh && std::exchange(known->second, peer.directory) == peer.directory) return;
+  if (role_ != Role::kLeader || !is_known(peer.id)) return;
+  sync_peers();
+  replicate_to(peer.id, true);
+}
+
+const Raft::Progress* Raft::progress_of(const Voter& voter) const {
+  auto found = peers_.find(voter.id);
+  return found != peers_.end() && found->second.directory == voter.directory ? &found->second : nullptr;
+}
+
+std::optional<RaftPeer> Raft::peer(BrokerId id) const {
+  auto found = peers_.find(id);
+  if (role_ != Role::kLeader || found == peers_.end()) return std::nullopt;
+  const Progress& progress = found->second;
+  return RaftPeer{progress.directory, progress.match, progress.state == Progress::State::kReplicate, progress.heard_ns};
+}
+
+void Raft::snapshot_moves(BrokerId id, int64_t now_ns) {
+  now_ns_ = std::max(now_ns_, now_ns);
+  auto found = peers_.find(id);
+  if (found != peers_.end()) found->second.snapshot_deadline_ns = now_ns_ + 4 * config_.election_timeout_ns;
+}
+
+// --- confirming the leadership (Q7) ----------------------------------------------------------------------------------
+
+uint64_t Raft::ask_round() {
+  if (!leading() || !should_lead()) return 0;
+  ++round_;
+  broadcast(true);
+  return round_;
+}
+
+uint64_t Raft::confirmed_round() const {
+  std::vector<uint64_t> rounds;
+  for (const Voter& voter : voters()) {
+    const Progress* progress = progress_of(voter);
+    rounds.push_back(voter == config_.self ? round_ : progress != nullptr ? progress->round : 0);
+  }
+  std::sort(rounds.begin(), rounds.end(), std::greater<>());
+  return role_ == Role::kLeader && !rounds.empty() ? rounds[majority() - 1] : 0;
 }
 
 // --- as the leader ------------------------------------------------------------------------------------------------
 
 void Raft::broadcast(bool heartbeat) {
-  for (const Voter& voter : config_.voters) {
+  std::vector<BrokerId> ids;
+  for (const auto& [id, progress] : peers_) ids.push_back(id);
+  for (BrokerId id : ids) {
     // Stepping down in between (entries that cannot be read) empties peers_.
-    if (peers_.contains(voter.id)) replicate_to(voter.id, heartbeat);
+    if (peers_.contains(id)) replicate_to(id, heartbeat);
   }
 }
 
@@ -155,7 +252,7 @@ void Raft::replicate_to(BrokerId to, bool heartbeat) {
   if (progress.state == Progress::State::kSnapshot) {
     if (now_ns_ >= progress.snapshot_deadline_ns) return send_snapshot(to, progress);
     // The empty prefix always matches: says "I lead" and nothing about the log.
-    if (heartbeat) send(to, RaftAppend{});
+    if (heartbeat) send(to, RaftAppend{{}, {}, {}, {}, round_});
     return;
   }
   bool probe = progress.state == Progress::State::kProbe;
@@ -163,7 +260,7 @@ void Raft::replicate_to(BrokerId to, bool heartbeat) {
   if (!heartbeat && (window_full || (probe && progress.probing))) return;
   auto prev_term = term_before(progress.next);
   if (!prev_term || progress.next < storage_.start()) return send_snapshot(to, progress);
-  RaftAppend append{progress.next, *prev_term, {}, committed_};
+  RaftAppend append{progress.next, *prev_term, {}, committed_, round_};
   if (!window_full && progress.next < end()) {
     auto entries = entries_from(progress.next);
     if (!entries.ok()) {
@@ -196,6 +293,8 @@ void Raft::on_append_reply(const RaftMessage& message, const RaftAppendReply& re
   if (role_ != Role::kLeader) return;
   Progress& progress = peers_.at(message.from);
   progress.heard = true;
+  progress.heard_ns = now_ns_;
+  progress.round = std::max(progress.round, reply.round);
   if (!reply.matched) return on_refusal(message.from, reply);
   if (reply.end > end()) return;  // nobody can match what is not there
   progress.match = std::max(progress.match, reply.end);
@@ -239,8 +338,11 @@ void Raft::on_refusal(BrokerId from, const RaftAppendReply& reply) {
 // The newest position that a majority has durably, if its last entry is of this term: an older one could still be
 // overwritten although it is on a majority (paper, 5.4.2 and figure 8; Q5).
 void Raft::advance_commit() {
-  std::vector<Offset> ends{durable_end_};
-  for (const auto& [id, progress] : peers_) ends.push_back(progress.match);
+  std::vector<Offset> ends;
+  for (const Voter& voter : voters()) {
+    const Progress* progress = progress_of(voter);
+    ends.push_back(voter == config_.self ? durable_end_ : progress != nullptr ? progress->match : Offset(0));
+  }
   std::sort(ends.begin(), ends.end(), std::greater<>());
   Offset everywhere = ends[majority() - 1];
   if (everywhere <= committed_ || term_before(everywhere) != hard_.term) return;

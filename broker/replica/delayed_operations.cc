@@ -48,6 +48,10 @@ std::optional<Error> DelayedProduce::hopeless() const {
     return Error(ErrorCode::kNotEnoughReplicasAfterAppend, Outcome::kUnknown,
                  "too few replicas of " + partition_.name() + " are in sync to acknowledge the write");
   }
+  if (acks_ == api::Acks::kAll && partition_.too_few_reachable()) {  // R1: the same trigger as for new ones
+    return Error(ErrorCode::kNotEnoughReplicasAfterAppend, Outcome::kUnknown,
+                 "too few in-sync replicas of " + partition_.name() + " can be reached to acknowledge the write");
+  }
   return std::nullopt;
 }
 

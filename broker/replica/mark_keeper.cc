@@ -96,9 +96,8 @@ void MarkKeeper::hand_over() {
   for (const TopicPartition& id : dirty_) {
     Partition* partition = find_(id);
     if (partition == nullptr || partition->failed()) continue;
-    const LogMark mark = partition->log()->mark(partition->high_watermark());
-    CHECK_LE(mark.high_watermark, mark.durable_end);              // R13
-    CHECK_LE(mark.durable_end, partition->log()->durable_end());  // never ahead of the disk
+    const LogMark mark = partition->mark();
+    CHECK_LE(mark.high_watermark, mark.durable_end);  // R13
     marks.emplace(id, mark);
   }
   dirty_.clear();

@@ -1,8 +1,8 @@
 // Partition: one local replica, leader or follower: who may append, what may be read, how far the high watermark is.
 //
 // Invariants (A1): log start <= high watermark <= log end; on a synced topic the high watermark of a lone replica is
-// never above its durable end; the high watermark does not fall while one leadership lasts. After a crash only the log
-// and its mark are left, and the high watermark is found again from them (rule R13).
+// never above its durable end; the high watermark does not fall. After a crash only the log and its mark are left: the
+// high watermark begins at the mark's and rises as the leader knows better (rule R13).
 //
 // On the shard's thread. Nothing here waits: the manager parks what has to.
 #pragma once
@@ -16,6 +16,8 @@
 #include "broker/api/requests.h"
 #include "broker/metadata/metadata_image.h"
 #include "broker/replica/replica_manager.h"
+#include "broker/replica/replica_peers.h"
+#include "broker/replica/replica_progress.h"
 #include "storage/env/env.h"
 #include "storage/log/log.h"
 
@@ -38,7 +40,9 @@ class Partition {
   enum class Role { kFollower, kLeader };
 
   // `log` may be null with the reason in `offline`: the partition then answers STORAGE_ERROR to everything.
-  Partition(Env& env, TopicPartition id, BrokerId self, std::unique_ptr<Log> log, Status offline);
+  // `peers` (outlives this) is null on a node that replicates to nobody.
+  Partition(Env& env, TopicPartition id, BrokerId self, std::unique_ptr<Log> log, Status offline,
+            const ReplicaPeers* peers = nullptr);
 
   // The next state of the partition and its topic: becomes leader or follower, changes settings. Blocking when the
   // topic's settings changed (partition.meta).
@@ -74,8 +78,40 @@ class Partition {
   // Checks, stamps in place and appends. Call only if not refused. Whole-request errors come as the Error: then nothing
   // was appended.
   api::Answer<Appended> append_as_leader(AppendRequest& request);
-  // Re-evaluates the high watermark (R4, R6); true if it rose.
+  // Re-evaluates the high watermark (leader: R4, R6; follower: R13); true if it rose.
   bool advance_high_watermark();
+
+  // --- replication: of the leader ---
+  // The image of brokers changed, though perhaps not this partition.
+  void refresh_peers();
+  ReplicaProgress& progress() { return progress_; }
+  ReplicaProgress::Moment moment() const;
+  const PartitionImage& image() const { return state(); }
+  // Fewer members than needed can be reached from here (R1).
+  bool too_few_reachable() const;
+  // R11: how the leader's log relates to a follower's that ends at `fetched` with a record of `last_epoch`: nothing if
+  // the leader's continues it.
+  std::optional<EpochEnd> divergence(LeaderEpoch last_epoch, Offset fetched) const;
+
+  // --- replication: of a follower ---
+  bool has_other_replicas() const { return state().replicas.size() > 1; }
+  LeaderEpoch last_epoch() const;
+  // Batches as the leader stored them. kCorruption, with nothing appended, if they do not continue this log.
+  Status append_from_leader(ByteView batches);
+  void leader_told(Offset high_watermark, Offset log_start);
+  // R11: where this log has to be cut, given what the leader answered. An error if that is below the high watermark
+  // (R15) or not to be found; then the replica has to stop.
+  Result<Offset> cut_point(const EpochEnd& leader) const;
+  // From now on the mark is no higher than this: it has to be on the disk before the log is cut (S2).
+  void lower_mark(const LogMark& mark) { lowered_mark_ = mark; }
+  void raise_mark() { lowered_mark_.reset(); }
+  LogMark mark() const;
+  // Blocking. What was lowered counts no more.
+  Status cut_to(Offset end);
+  Status restart_at(Offset start);
+  void halt(std::string why) { halted_ = std::move(why); }
+  const std::string& halted() const { return halted_; }
+  ReplicaPosition position() const;
 
   // Why this position cannot be read, or nothing.
   std::optional<api::Error> refuse_read(const ReadRequest& request) const;
@@ -95,7 +131,18 @@ class Partition {
   void check_invariants();
 
  private:
+  bool may_lead() const;
+  // R18: leads, but has not heard from the controller for too long; others may lead by now.
+  bool zombie() const;
+  // The committed in-sync replicas, as new as they are known.
+  const std::vector<BrokerId>& in_sync() const;
+  std::vector<BrokerId> reachable() const;
+  // Nobody can say what is newer than the own high watermark: a read is served up to there and marked (R16).
+  bool without_leader() const;
+  // R16: false from the beginning of a tenure until the high watermark has reached what was in the log then.
+  bool end_is_known() const { return role_ != Role::kLeader || high_watermark_ >= tenure_start_; }
   api::Error not_leader() const;
+  api::Error too_few(const std::vector<BrokerId>& there, const char* what) const;
   api::Error offline_error(api::Outcome outcome) const;
   api::Error out_of_range(Offset asked) const;
   api::Error damaged(Offset asked, const Status& why) const;
@@ -110,6 +157,7 @@ class Partition {
   Env& env_;
   const TopicPartition id_;
   const BrokerId self_;
+  const ReplicaPeers* const peers_;
   std::unique_ptr<Log> log_;
   Status offline_;
   std::shared_ptr<const TopicImage> topic_;
@@ -118,7 +166,13 @@ class Partition {
   LeaderEpoch led_epoch_ = kNoLeaderEpoch;
   uint64_t tenure_ = 0;
   Offset tenure_start_{0};  // log end when the tenure began
+  Offset epoch_start_{0};   // log end when the leader epoch began
   Offset high_watermark_{0};
+  ReplicaProgress progress_;  // of a leader with followers
+  // Of a follower.
+  Offset leader_high_watermark_{0};
+  std::optional<LogMark> lowered_mark_;
+  std::string halted_;
 };
 
 }  // namespace trilog

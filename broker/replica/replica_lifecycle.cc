@@ -20,7 +20,10 @@ void ReplicaManager::Impl::apply_topic(const std::shared_ptr<const TopicImage>& 
       if (std::find(replicas.begin(), replicas.end(), options.self) == replicas.end()) continue;
       partition = partitions.emplace(id, open_partition(id, *topic)).first->second.get();
     }
+    const bool led = !is_new && partition->is_leader();
+    const LeaderEpoch epoch_before = is_new ? kNoLeaderEpoch : partition->leader_epoch();
     partition->apply(topic);
+    if (replication) follow_role(*partition, led, epoch_before);
     positions_moved(*partition);
     purgatory.recheck(id);
     if (is_new && partition->log() != nullptr && partition->log()->recovery().scanned) marks.touched(*partition);
@@ -32,7 +35,8 @@ std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicParti
   const std::string name = topic.name + "/" + std::to_string(id.partition.value());
   if (!opened.ok()) {
     env.log().error(name, " is out of service: its log cannot be opened: ", opened.status().to_string());
-    return std::make_unique<Partition>(env, id, options.self, nullptr, opened.status());
+    return std::make_unique<Partition>(env, id, options.self, nullptr, opened.status(),
+                                       replication ? &replication->peers : nullptr);
   }
   std::unique_ptr<Log> log = std::move(opened).value();
   const RecoveryReport& recovery = log->recovery();
@@ -45,7 +49,8 @@ std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicParti
     env.log().error(name, ": damaged bytes in ", range.file, " at ", range.position, ", offsets ", range.first, " to ",
                     range.next_good, ": ", range.what);
   }
-  auto partition = std::make_unique<Partition>(env, id, options.self, std::move(log), ok_status());
+  const ReplicaPeers* peers = replication ? &replication->peers : nullptr;
+  auto partition = std::make_unique<Partition>(env, id, options.self, std::move(log), ok_status(), peers);
   partition->log()->set_durable_listener([this, raw = partition.get()] { on_durable(*raw); });
   return partition;
 }
@@ -60,6 +65,12 @@ void ReplicaManager::Impl::remove_topic(const TopicId& topic) {
 
 void ReplicaManager::Impl::remove_partition(Partition& partition) {
   const TopicPartition id = partition.id();
+  if (replication) {
+    replication->fetcher->forget(id);
+    replication->sessions->drop(id);
+    replication->watched.erase(id);
+    replication->alter_after_ns.erase(id);
+  }
   partition.retire();
   purgatory.recheck(id);  // everything that waits there is ready now
   marks.forget(id);
@@ -87,6 +98,7 @@ void ReplicaManager::set_ownership(std::function<bool(const TopicPartition&)> ow
 
 void ReplicaManager::apply(const ImagePtr& image, const MetadataDelta* delta) {
   impl_->image = image;
+  if (impl_->replication) impl_->replication->peers.image = image;
   if (impl_->stopping) return;
   if (delta == nullptr) {
     for (const auto& [name, topic] : image->topics()) impl_->apply_topic(topic);
@@ -97,6 +109,7 @@ void ReplicaManager::apply(const ImagePtr& image, const MetadataDelta* delta) {
     const TopicImage* topic = image->find_topic(id);
     if (topic != nullptr) impl_->apply_topic(image->topics().find(topic->name)->second);
   }
+  if (impl_->replication && delta->brokers_changed()) impl_->brokers_changed();
 }
 
 void ReplicaManager::start() { impl_->schedule_housekeeping(); }
@@ -109,7 +122,23 @@ void ReplicaManager::Impl::schedule_housekeeping() {
   });
 }
 
+// What the disk refused once it may give the next time. Until then the replica is in no ISR and leads nothing.
+void ReplicaManager::Impl::reopen_logs() {
+  std::vector<TopicPartition> closed;
+  for (const auto& [id, partition] : partitions) {
+    if (partition->log() == nullptr) closed.push_back(id);
+  }
+  for (const TopicPartition& id : closed) {
+    const TopicImage* topic = image->find_topic(id.topic);
+    if (topic == nullptr) continue;
+    remove_partition(*partitions.at(id));
+    partitions.erase(id);
+    apply_topic(image->topics().find(topic->name)->second);
+  }
+}
+
 void ReplicaManager::Impl::housekeeping() {
+  reopen_logs();
   const int64_t now_ms = env.clock().wall_ms();
   const bool trusted = clock_guard.trusted();
   if (!trusted && !clock_warned) {
@@ -134,6 +163,10 @@ void ReplicaManager::stop(UniqueFunction<void(Result<Marks>)> done) {
   Impl& self = *impl_;
   CHECK(!self.stopping);
   self.stopping = true;
+  if (self.replication) {
+    self.replication->fetcher->stop();
+    self.replication->sessions->stop();
+  }
   self.stopped = std::move(done);
   self.closing = 1;  // so that nothing is finished before all have begun
   for (auto& [id, partition] : self.partitions) self.close_log(*partition);
@@ -175,7 +208,7 @@ void ReplicaManager::Impl::all_closed() {
     if (!status.ok()) return stopped(std::move(status));
     Marks exact;
     for (const auto& [id, partition] : partitions) {
-      exact.emplace(id, partition->log()->mark(partition->high_watermark()));
+      exact.emplace(id, partition->mark());
     }
     stopped(std::move(exact));
   });

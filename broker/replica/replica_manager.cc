@@ -48,7 +48,7 @@ Error ReplicaManager::Impl::absent(const TopicPartition& id) const {
 // --- moves ---------------------------------------------------------------------------------------------------------
 
 // R6: asked again after every append, sync, and change of the image.
-void ReplicaManager::Impl::positions_moved(Partition& partition) {
+void ReplicaManager::Impl::positions_moved(Partition& partition, uint64_t bytes) {
   const bool rose = partition.advance_high_watermark();
   const TopicPartition& id = partition.id();
   if (purgatory.size() > 0) {
@@ -57,6 +57,10 @@ void ReplicaManager::Impl::positions_moved(Partition& partition) {
     purgatory.reached({id, Watched::kLogEnd}, partition.log_end());
   }
   if (rose) call_listener(id);
+  if (replication && partition.is_leader() && partition.has_other_replicas() && !stopping) {
+    replication->sessions->moved(partition, bytes);
+    if (bytes > 0) watch_if_behind(partition);
+  }
 }
 
 void ReplicaManager::Impl::call_listener(const TopicPartition& id) {
@@ -76,6 +80,7 @@ void ReplicaManager::Impl::call_listener(const TopicPartition& id) {
 
 void ReplicaManager::Impl::on_durable(Partition& partition) {
   positions_moved(partition);
+  if (replication && !partition.is_leader() && !stopping) replication->fetcher->durable_moved(partition);
   if (partition.failed()) {
     env.log().error(partition.name(), ": the log failed; nothing more is acknowledged");
     purgatory.recheck(partition.id());
@@ -138,7 +143,7 @@ void ReplicaManager::append(AppendRequest request, UniqueFunction<void(AppendRes
     // bring the syncs (S2).
     if (partition->synced()) partition->log()->request_sync();
     self.marks.touched(*partition, appended->bytes);
-    self.positions_moved(*partition);
+    self.positions_moved(*partition, appended->bytes);
   }
   AppendResult result;
   result.batches = std::move(appended->batches);

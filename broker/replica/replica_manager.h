@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "broker/api/peer_transport.h"
 #include "broker/api/requests.h"
 #include "broker/metadata/metadata_image.h"
 #include "storage/env/env.h"
@@ -26,6 +28,55 @@ struct ReplicaOptions {
   int64_t retention_check_ms = 30'000;
   int64_t producer_idle_ms = 24LL * 3600 * 1000;
   size_t delayed_operations_max = 100'000;  // then THROTTLED
+  // Of replication between brokers.
+  int64_t replica_lag_ms_max = 10'000;    // R9: an in-sync replica behind for longer is taken out
+  int64_t session_ms = 3'000;             // R1, R18: silence after which a peer, or the controller, counts as gone
+  uint32_t push_bytes_max = 1u << 20;     // of one push; one batch may be larger
+  uint32_t push_credit_bytes = 8u << 20;  // pushed to one shard of one follower and not yet appended there
+  int64_t replica_retry_ms_least = 20;    // back-off of a follower that is turned away
+  int64_t replica_retry_ms_most = 1'000;
+};
+
+// A leader asks the controller for other in-sync replicas (AlterPartition).
+struct IsrMember {
+  BrokerId broker = kNoBroker;
+  BrokerEpoch epoch{-1};
+  bool operator==(const IsrMember&) const = default;
+};
+struct IsrChange {
+  TopicPartition partition;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  PartitionEpoch partition_epoch{-1};  // of the state it starts from
+  std::vector<IsrMember> isr;
+  bool operator==(const IsrChange&) const = default;
+};
+// The committed state of the partition, whether or not this very request made it: a request that came too late (a stale
+// partition epoch) is answered with the state that it was too late for (R8).
+struct IsrChanged {
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  PartitionEpoch partition_epoch{-1};
+  std::vector<BrokerId> isr;
+};
+// Error: with outcome NOT_WRITTEN only if the request was refused for good in the state it names and will not be
+// carried out later; everything else (time-out, no controller, fenced) as UNKNOWN: it is repeated, identically.
+using AlterIsr = std::function<void(IsrChange change, UniqueFunction<void(api::Answer<IsrChanged>)> done)>;
+
+// What a shard needs to replicate.
+struct ReplicaNetwork {
+  PeerTransport* transport = nullptr;  // outlives the manager
+  uint32_t shard = 0;
+  AlterIsr alter_isr;
+};
+
+// Where a local replica stands: for hearings and heartbeats (C8), and for showing it.
+struct ReplicaPosition {
+  LeaderEpoch last_epoch = kNoLeaderEpoch;  // of the last record
+  Offset log_start{0};
+  Offset high_watermark{0};
+  Offset durable_end{0};
+  Offset log_end{0};
+  bool damaged = false;  // records are missing or unreadable, or it stopped (R15)
+  std::string halted;    // why it stopped following, if it did
 };
 
 struct AppendRequest {
@@ -61,8 +112,8 @@ struct ReadPart {
   Offset high_watermark{0};
   Offset log_start{0};
   LeaderEpoch leader_epoch = kNoLeaderEpoch;
-  LogSlice slice;  // empty at the end; check it with read_slice() on any thread
-  bool stale = false;
+  LogSlice slice;      // empty at the end; check it with read_slice() on any thread
+  bool stale = false;  // R16: the true high watermark may be higher: no leader can be asked, or it does not know it yet
   std::optional<api::Error> error;
 };
 struct PartitionEnds {
@@ -71,6 +122,7 @@ struct PartitionEnds {
   Offset log_end{0};
   LeaderEpoch leader_epoch = kNoLeaderEpoch;
   uint64_t size_bytes = 0;
+  bool stale = false;  // R16: from a replica that cannot reach a leader; the true end may be further
 };
 using WatchId = uint64_t;  // 0: none
 
@@ -83,6 +135,21 @@ class ReplicaManager {
 
   // Which partitions of the image are this shard's; set once before the first apply().
   void set_ownership(std::function<bool(const TopicPartition&)> owns);
+  // Makes this one of several brokers; once before the first apply(). Without it there is nobody to replicate to.
+  void set_network(ReplicaNetwork network);
+  // This process is registered under this epoch (C3). Before that, and until the image says the same, it leads no
+  // partition that others replicate, and follows none.
+  void set_broker_epoch(BrokerEpoch epoch);
+  // R18: a heartbeat that was sent then has been confirmed by the controller.
+  void set_controller_contact(int64_t sent_ns);
+  // From the shard's PeerListener: frames of the replication kinds that are no answers, and all connection events.
+  // Others are ignored.
+  void on_frame(BrokerId from, PeerChannel channel, PeerFrame frame);
+  void on_connected(const PeerIdentity& peer, PeerChannel channel);
+  void on_disconnected(BrokerId peer, PeerChannel channel, bool refused);
+  // Nothing if there is no replica of it here.
+  std::optional<ReplicaPosition> position(const TopicPartition& partition);
+
   // The next image: opens logs of new partitions (blocking recovery), becomes leader, changes settings, removes logs.
   // `delta` null: the first image, everything is new.
   void apply(const ImagePtr& image, const MetadataDelta* delta);

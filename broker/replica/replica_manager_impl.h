@@ -1,18 +1,22 @@
-// The inside of ReplicaManager, shared by its two source files: requests (replica_manager.cc) and life
-// (replica_lifecycle.cc).
+// The inside of ReplicaManager, shared by its source files: requests (replica_manager.cc), life (replica_lifecycle.cc)
+// and replication (replica_replication.cc).
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "broker/replica/clock_guard.h"
 #include "broker/replica/mark_keeper.h"
 #include "broker/replica/partition.h"
 #include "broker/replica/purgatory.h"
+#include "broker/replica/replica_fetcher.h"
 #include "broker/replica/replica_manager.h"
+#include "broker/replica/replica_peers.h"
+#include "broker/replica/replication_session.h"
 
 namespace trilog {
 
@@ -28,6 +32,19 @@ struct ReplicaManager::Impl {
               std::move(persist), [this](const TopicPartition& id) { return with_log(id); }),
         purgatory(environment, options.delayed_operations_max) {}
 
+  // What is there only with other brokers.
+  struct Replication {
+    ReplicaNetwork network;
+    ReplicaPeers peers;
+    std::unique_ptr<ReplicationSessions> sessions;
+    std::unique_ptr<ReplicaFetcher> fetcher;
+    std::set<TopicPartition> watched;  // leaders with somebody behind or a change of the ISR to be asked for again
+    std::map<TopicPartition, int64_t> alter_after_ns;  // not before
+    bool checking = false;                             // the timer is running
+  };
+  // Of the periodic look at what is behind; it runs only while something is.
+  static constexpr int64_t kCheckNs = 250'000'000;
+
   Env& env;
   const ReplicaOptions options;
   LogDirectory& logs;
@@ -35,6 +52,7 @@ struct ReplicaManager::Impl {
   ClockGuard clock_guard;
   std::function<bool(const TopicPartition&)> owns;
   ImagePtr image;
+  std::unique_ptr<Replication> replication;  // before `partitions`, which refer to its peers
   std::map<TopicPartition, std::unique_ptr<Partition>> partitions;
   struct Listener {
     std::function<void()> call;
@@ -66,16 +84,33 @@ struct ReplicaManager::Impl {
   std::unique_ptr<Partition> open_partition(const TopicPartition& id, const TopicImage& topic);
   void remove_topic(const TopicId& id);
   void remove_partition(Partition& partition);
-  void positions_moved(Partition& partition);
+  void positions_moved(Partition& partition, uint64_t bytes = 0);
   void on_durable(Partition& partition);
   void call_listener(const TopicPartition& id);
   std::optional<api::Error> refuse_append(const AppendRequest& request, const Partition* partition);
   api::Answer<Appended> append_now(Partition& partition, AppendRequest& request);
   void schedule_housekeeping();
+  void reopen_logs();
   void housekeeping();
   void close_log(Partition& partition);
   void log_closed(Partition& partition, const Status& status);
   void all_closed();
+
+  // replica_replication.cc
+  void make_replication(ReplicaNetwork network);
+  // After Partition::apply(): sessions and fetchers follow the role.
+  void follow_role(Partition& partition, bool was_leader, LeaderEpoch epoch_before);
+  void brokers_changed();
+  void followers_moved(Partition& partition);
+  void followed(Partition& partition, uint64_t bytes);
+  void watch_if_behind(Partition& partition);
+  void change_isr_if_wanted(Partition& partition);
+  void ask_for_isr(Partition& partition, IsrChange change);
+  void isr_answered(const TopicPartition& id, LeaderEpoch epoch, uint64_t number,
+                    const api::Answer<IsrChanged>& answer);
+  void check_later();
+  void check();
+  void peer_lost(BrokerId peer);
 };
 
 }  // namespace trilog

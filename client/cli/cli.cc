@@ -29,6 +29,7 @@ struct Parsed {
   UpOptions up;
   ServeOptions serve;
   DownOptions down;
+  NodeOptions node;
   DumpOptions dump;
   std::string shell;
   std::vector<std::string> set;
@@ -66,6 +67,7 @@ class CommandLine {
     app_.footer("First steps:\n  trilog up\n  trilog produce orders 'hello' -k 17\n  trilog consume orders");
     add_up();
     add_down();
+    add_node();
     add_serve();
     add_produce();
     add_consume();
@@ -124,7 +126,7 @@ class CommandLine {
 
   void add_up() {
     CLI::App* sub = command(app_, "up", "Start a broker here, for development.", "trilog up --topic orders:3");
-    sub->add_option("--nodes", parsed_.up.nodes, "how many nodes (1; fixed when the folder is made)")
+    sub->add_option("--nodes", parsed_.up.nodes, "how many nodes: 1, 3 or 5 (1; fixed when the folder is made)")
         ->check(whole(1, INT32_MAX));
     sub->add_option("--data", parsed_.up.data, "data folder")->capture_default_str();
     sub->add_option("--port", parsed_.up.port, "port, or any for a free one (9092)");
@@ -152,6 +154,28 @@ class CommandLine {
       if (parsed_.common.timeout_given) parsed_.down.timeout_ms = parsed_.common.timeout_ms;
       return nodes_.down(with_common(parsed_.down));
     });
+  }
+  void add_node() {
+    CLI::App* node = command(app_, "node", "The nodes of a cluster that trilog up started.", "trilog node kill 2");
+    node->require_subcommand(1);
+    using Action = NodeOptions::Action;
+    auto add = [this, node](const std::string& name, Action action, const std::string& about) {
+      CLI::App* sub = command(*node, name, about, "trilog node " + name + (action == Action::kList ? "" : " 2"));
+      if (action != Action::kList) sub->add_option("node", parsed_.node.node, "number of the node")->required();
+      sub->add_option("--data", parsed_.node.data, "data folder")->capture_default_str();
+      if (action != Action::kList) sub->add_option("--timeout", parsed_.timeout, "how long to wait, for example 30s");
+      on(sub, [this, action] {
+        parsed_.node.action = action;
+        if (parsed_.common.timeout_given) parsed_.node.timeout_ms = parsed_.common.timeout_ms;
+        return nodes_.node(with_common(parsed_.node));
+      });
+    };
+    add("list", Action::kList, "All nodes and whether they run.");
+    add("kill", Action::kKill, "End a node at once, as kill -9 does.");
+    add("stop", Action::kStop, "End a node cleanly.");
+    add("start", Action::kStart, "Start a node that is down.");
+    add("pause", Action::kPause, "Stop a node's process where it is (SIGSTOP).");
+    add("resume", Action::kResume, "Let a paused node go on.");
   }
   void add_serve() {
     CLI::App* sub = command(app_, "serve", "Run one node from a configuration file.",

@@ -13,6 +13,7 @@ struct NodeCommands {
   std::function<int(const UpOptions&)> up;
   std::function<int(const ServeOptions&)> serve;
   std::function<int(const DownOptions&)> down;
+  std::function<int(const NodeOptions&)> node;
   std::function<int(const DumpOptions&)> dump;
 };
 

@@ -25,6 +25,7 @@ JsonObject group_json(const GroupInfo& group) {
   JsonObject object;
   object.add("group", std::string_view(group.group)).add("state", std::string_view(group.state));
   object.add("partitions", std::move(partitions));
+  object.add("coordinator", group.coordinator);
   return object;
 }
 

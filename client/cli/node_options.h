@@ -47,6 +47,15 @@ struct DownOptions : CommonNodeOptions {
   int64_t timeout_ms = 30'000;
 };
 
+// trilog node: the processes of a cluster that `trilog up` started.
+struct NodeOptions : CommonNodeOptions {
+  enum class Action { kList, kKill, kStop, kStart, kPause, kResume };
+  Action action = Action::kList;
+  int node = 0;
+  std::string data = "./trilog-data";
+  int64_t timeout_ms = 30'000;
+};
+
 // trilog dump: shows files to a person.
 struct DumpOptions : CommonNodeOptions {
   std::string path;      // a file, or a folder with such files

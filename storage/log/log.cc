@@ -42,6 +42,7 @@ Result<std::unique_ptr<Log>> Log::open(Env& env, std::string directory, Partitio
                                        std::optional<LogMark> mark, bool clean) {
   std::unique_ptr<Log> log(new Log(env, std::move(directory), std::move(meta), config));
   TRY(log->impl_->open(mark, clean));
+  if (mark) log->recovery_.high_watermark = std::min(mark->high_watermark, log->log_end_);
   return log;
 }
 

@@ -42,6 +42,9 @@ struct LogConfig {
   int64_t retention_bytes = -1;                   // -1: none
   uint32_t index_interval_bytes = 16u << 10;      // one index entry per so many bytes at most
   uint32_t batch_bytes_max = 32u << 20;           // a larger length in a file is damage, not a batch
+  // Other brokers have copies, and this log is filled up from theirs: recovery cuts at a gap above the mark, whatever
+  // is behind it. A sync covers all that was written before, so nothing behind the gap was ever counted for this copy.
+  bool has_copies = false;
 };
 
 // A part of the log that must not be served: from the first offset not readable up to the next good one (S9).
@@ -59,6 +62,7 @@ struct RecoveryReport {
   uint64_t bytes_scanned = 0;
   uint64_t bytes_cut = 0;        // torn tail that was removed
   bool lost_below_mark = false;  // the log ends before its mark: acknowledged records are missing
+  Offset high_watermark{0};      // of the mark, if there was one and the log reaches it (R13)
 };
 
 struct AppendInfo {
@@ -119,6 +123,9 @@ class Log {
 
   // A leader begins: its epoch starts at log_end, unless it is known already (R11).
   void begin_epoch(LeaderEpoch epoch);
+  // A follower begins: epochs without records are those of its own leaderships that came to nothing. The leader may
+  // hold older ones at the same offsets.
+  void drop_empty_epochs();
 
   void set_config(const LogConfig& config) { config_ = config; }
   // Replaces partition.meta, if the folder exists. Blocking.

@@ -22,6 +22,13 @@ void Log::begin_epoch(LeaderEpoch epoch) {
   impl_->epochs_changed = true;
 }
 
+void Log::drop_empty_epochs() {
+  auto latest = epochs_.latest();
+  if (!latest.has_value() || latest->start < log_end_) return;
+  epochs_.truncate_from_end(log_end_);
+  impl_->epochs_changed = true;
+}
+
 Status Log::set_meta(PartitionMeta meta) {
   meta_ = std::move(meta);
   if (!impl_->created) return ok_status();

@@ -240,7 +240,7 @@ Status Recovery::scan_all(Place from) {
       continue;
     }
     LaterBatch later = TRY(find_later(i, stopped));
-    switch (decide(stopped.stop, stopped.offset < mark_.durable_end, later.later)) {
+    switch (decide(stopped.stop, stopped.offset < mark_.durable_end, later.later, context_.config.has_copies)) {
       case Verdict::kKeep: return end_here(i, stopped, false);
       case Verdict::kCut: return end_here(i, stopped, true);
       case Verdict::kLost: result_.report.lost_below_mark = true; return end_here(i, stopped, false);
@@ -283,7 +283,7 @@ Result<RecoveredLog> Recovery::run() {
 
 }  // namespace
 
-Verdict decide(ScanStop stop, bool below_mark, Later later) {
+Verdict decide(ScanStop stop, bool below_mark, Later later, bool has_copies) {
   //  stop     below mark   nothing later   batch later    unknown
   //  end      no           keep            quarantine     fence
   //  end      yes          lost            quarantine     fence
@@ -291,6 +291,7 @@ Verdict decide(ScanStop stop, bool below_mark, Later later) {
   //  zeros    yes          fence           quarantine     fence
   //  broken   no           cut             quarantine     fence
   //  broken   yes          fence           quarantine     fence
+  if (has_copies && !below_mark) later = Later::kNothing;
   if (later == Later::kBatch) return Verdict::kQuarantine;
   if (later == Later::kUnknown) return Verdict::kFence;
   if (stop == ScanStop::kEnd) return below_mark ? Verdict::kLost : Verdict::kKeep;

@@ -26,8 +26,8 @@ enum class Verdict {
 };
 
 // What to do where the row of good batches stops. `below_mark`: the offset expected there is below durable_end of the
-// mark, so the record was promised.
-Verdict decide(ScanStop stop, bool below_mark, Later later);
+// mark, so the record was promised. `has_copies`: as in LogConfig.
+Verdict decide(ScanStop stop, bool below_mark, Later later, bool has_copies = false);
 
 struct RecoveredLog {
   Offset end;

@@ -94,5 +94,25 @@ TEST_F(DataFolderTest, ADamagedOrMissingIdentityIsNotAFreshFolder) {  // Q11
   EXPECT_NE(missing.status().message().find("meta"), std::string::npos);
 }
 
+TEST_F(DataFolderTest, AFolderMadeBeforehandKeepsItsClusterAndItsIdentity) {  // Q8
+  ClusterId cluster(7, 7);
+  env = world.make_env(disk);
+  FolderIdentity made = DataFolder::make(*env, "data/node-1", BrokerId(1), cluster).value();
+  EXPECT_EQ(made.cluster, cluster);
+  EXPECT_EQ(made.node, BrokerId(1));
+  crash();
+  env = world.make_env(disk);
+  // Made again, as after a start that was broken off: it stays who it is.
+  FolderIdentity again = DataFolder::make(*env, "data/node-1", BrokerId(1), ClusterId(8, 8)).value();
+  EXPECT_EQ(again.cluster, cluster);
+  EXPECT_EQ(again.directory, made.directory);
+  EXPECT_EQ(DataFolder::make(*env, "data/node-1", BrokerId(2), cluster).status().code(), Errc::kInvalidArgument);
+  auto folder = open();
+  ASSERT_TRUE(folder.ok()) << folder.status().to_string();
+  EXPECT_EQ((*folder)->identity().directory, made.directory);
+  EXPECT_EQ((*folder)->identity().cluster, cluster);
+  EXPECT_EQ(DataFolder::make(*env, "data/node-1", BrokerId(1), cluster).status().code(), Errc::kBusy);
+}
+
 }  // namespace
 }  // namespace trilog

@@ -94,10 +94,49 @@ TEST(Options, RefusesWhatCannotWork) {
     EXPECT_FALSE(check_options(options).ok()) << listen;
   }
   options.listen = "localhost:9092";
-  options.peers = {"1@a:1", "2@b:1"};
-  EXPECT_FALSE(check_options(options).ok());
-  options.peers = {"2@b:1"};
-  EXPECT_NE(check_options(options).message().find("does not name this node"), std::string::npos);
+}
+
+TEST(Options, AQuorumThatCannotBeIsRefusedWithTheReason) {
+  struct Case {
+    std::vector<std::string> peers;
+    std::string says;
+  };
+  const Case cases[] = {
+      {{"2@localhost:1"}, "does not name this node"},
+      {{"2@localhost:1", "3@localhost:2", "4@localhost:3"}, "does not name this node"},
+      {{"1@localhost:1", "2@localhost:2"}, "1, 3 or 5"},
+      {{"1@localhost:1", "2@localhost:2", "2@localhost:3"}, "two nodes have the id 2"},
+      {{"1@localhost:1", "2@localhost:2", "3@localhost:2"}, "node 2 has the same address"},
+      {{"1@localhost:9092", "2@localhost:2", "3@localhost:3"}, "a port of their own"},
+      {{"1@10.0.0.1:1", "2@10.0.0.2:1", "3@10.0.0.3:1"}, "not a loopback address"},
+      {{"1@localhost:0", "2@localhost:2", "3@localhost:3"}, "others must know the port"},
+      {{"localhost:1"}, "id@host:port is wanted"},
+      {{"x@localhost:1"}, "whole number"},
+      {{"1@localhost"}, "host:port is wanted"},
+  };
+  for (const Case& bad : cases) {
+    BrokerOptions options;
+    options.data_dir = "data";
+    options.peers = bad.peers;
+    Status status = check_options(options);
+    EXPECT_EQ(status.code(), Errc::kInvalidArgument);
+    EXPECT_NE(status.message().find(bad.says), std::string::npos) << status.to_string();
+  }
+}
+
+TEST(Options, AQuorumIsKnownByIdAndAddress) {
+  BrokerOptions options;
+  options.data_dir = "data";
+  options.node_id = 2;
+  options.peers = {"3@10.0.0.3:9", "1@10.0.0.1:9", "2@10.0.0.2:9"};
+  options.peer_listen = "localhost:9";
+  ASSERT_TRUE(check_options(options).ok()) << check_options(options).to_string();
+  std::vector<QuorumPeer> peers = quorum_peers(options).value();
+  ASSERT_EQ(peers.size(), 3u);
+  EXPECT_EQ(peers[2].id, BrokerId(3));
+  EXPECT_EQ(peers[2].address, "10.0.0.3:9");
+  options.peers = {};
+  EXPECT_TRUE(quorum_peers(options)->empty());
 }
 
 TEST(Options, EverySettingIsInTheRegistryOnce) {

@@ -1,5 +1,6 @@
 // The client against a server that speaks gRPC and answers nonsense: nothing crashes, hangs, or is taken for done.
 #include <atomic>
+#include <thread>
 
 #include "tests/client/client_fixture.h"
 
@@ -65,8 +66,20 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
   }
   grpc::Status ProduceStream(grpc::ServerContext*,
                              grpc::ServerReaderWriter<v1::ProduceResponse, v1::ProduceRequest>* stream) override {
+    std::vector<std::pair<uint64_t, v1::Error>> refused;
     for (v1::ProduceRequest request; stream->Read(&request);) {
       ++requests;
+      if (refused.size() < refusals.size()) {
+        refused.emplace_back(request.request_id(), refusals[refused.size()]);
+        if (refused.size() < refusals.size()) continue;
+        for (auto& [id, error] : refused) {
+          v1::ProduceResponse answer;
+          answer.set_request_id(id);
+          *answer.mutable_error() = error;
+          stream->Write(answer);
+        }
+        continue;
+      }
       v1::ProduceResponse answer = produced;
       answer.set_request_id(request.request_id() + request_id_shift);
       for (int i = 0; i < answers; ++i) stream->Write(answer);
@@ -91,6 +104,7 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
   v1::ListOffsetsResponse offsets;
   v1::ProduceResponse produced;
   uint64_t request_id_shift = 0;
+  std::vector<v1::Error> refusals;  // of the first requests of a stream, told when all of them are there
   int answers = 1;
   v1::ConsumeResponse event;
 
@@ -162,6 +176,30 @@ TEST_F(WrongServerTest, NothingFollowsInAPartitionWhoseOutcomeIsUnknown) {
   EXPECT_EQ(results[1].error->code, "PREVIOUS_FAILED");
   EXPECT_EQ(results[1].error->outcome, Error::Outcome::kNotWritten);
   EXPECT_EQ(server_.requests, 1);
+}
+
+// No wrong server, but two leaders: the first request met one that no longer leads, the second its successor, to which
+// the first one is missing.
+TEST_F(WrongServerTest, AGapBehindARequestThatGoesAgainIsNoRefusal) {
+  v1::Error moved;
+  moved.set_code("NOT_LEADER");
+  moved.set_retriable(true);
+  moved.set_outcome(v1::Error::NOT_WRITTEN);
+  v1::Error gap;
+  gap.set_code("OUT_OF_ORDER_SEQUENCE");
+  gap.set_outcome(v1::Error::NOT_WRITTEN);
+  server_.refusals = {moved, gap};
+  server_.produced.add_positions()->set_offset(3);
+  Deliveries deliveries;
+  Producer producer(client(), {});
+  producer.send("orders", record_of("a"), deliveries.expect("a"));
+  while (server_.requests < 1) std::this_thread::yield();
+  producer.send("orders", record_of("b"), deliveries.expect("b"));
+  producer.flush();
+  auto results = deliveries.all();
+  ASSERT_EQ(results.size(), 2u);
+  for (const auto& result : results) EXPECT_FALSE(result.error) << result.error->code;
+  EXPECT_EQ(server_.requests, 4);
 }
 
 TEST_F(WrongServerTest, TooManyPositionsAreNotBelieved) {

@@ -12,15 +12,6 @@ namespace {
 constexpr int64_t kWallStartMs = 1'700'000'000'000;  // when the monotonic clock stands at 0
 constexpr uint64_t kEventsMax = 10'000'000;
 
-Logger make_logger(const Scheduler& scheduler, const std::string& name) {
-  if (std::getenv("TRILOG_SIM_LOG") == nullptr) return {};
-  auto write = [&scheduler, name](LogLevel level, std::string_view line) {
-    std::fprintf(stderr, "%12.6f %s %s: %.*s\n", static_cast<double>(scheduler.now_ns()) / 1e9, name.c_str(),
-                 std::string(log_level_name(level)).c_str(), static_cast<int>(line.size()), line.data());
-  };
-  return Logger(write, LogLevel::kDebug);
-}
-
 }  // namespace
 
 int64_t SimEnv::SimClock::wall_ms() const { return kWallStartMs + scheduler.now_ns() / 1'000'000 + wall_offset_ms; }
@@ -32,7 +23,7 @@ SimEnv::SimEnv(World& world, SimDisk& disk, std::string name)
       executor_(world.scheduler()),
       files_(disk.make_file_system(executor_)),
       random_(world.random().next()),
-      log_(make_logger(world.scheduler(), name_)),
+      log_(world.make_logger(name_)),
       alive_(std::make_shared<SimEnv*>(this)) {}
 
 SimEnv::~SimEnv() {
@@ -49,6 +40,24 @@ void SimEnv::fatal(const Status& why) {
   world_.post([alive = alive_, hook = std::move(on_fatal_), why]() mutable {
     if (*alive != nullptr) hook(why);
   });
+}
+
+void World::set_log(LogSink sink, LogLevel minimum) {
+  log_ = std::move(sink);
+  log_minimum_ = minimum;
+}
+
+Logger World::make_logger(const std::string& env_name) const {
+  if (log_) {
+    return Logger([sink = log_, env_name](LogLevel level, std::string_view line) { sink(env_name, level, line); },
+                  log_minimum_);
+  }
+  if (std::getenv("TRILOG_SIM_LOG") == nullptr) return {};
+  auto write = [this, env_name](LogLevel level, std::string_view line) {
+    std::fprintf(stderr, "%12.6f %s %s: %.*s\n", static_cast<double>(now_ns()) / 1e9, env_name.c_str(),
+                 std::string(log_level_name(level)).c_str(), static_cast<int>(line.size()), line.data());
+  };
+  return Logger(write, LogLevel::kDebug);
 }
 
 std::unique_ptr<SimEnv> World::make_env(SimDisk& disk, std::string name) {

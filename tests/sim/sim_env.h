@@ -9,7 +9,8 @@
 //   disk.power_cut();                                 // and now the cache is gone too
 //   env = world.make_env(disk);                       // start again
 //
-// With the environment variable TRILOG_SIM_LOG set, log lines go to standard error with the virtual time.
+// With the environment variable TRILOG_SIM_LOG set, log lines go to standard error with the virtual time; set_log()
+// gives them to the program.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +48,9 @@ class SimEnv : public Env {
   void on_fatal(UniqueFunction<void(const Status&)> hook) { on_fatal_ = std::move(hook); }
   // Stops this shard's clockwork without destroying it: due and later tasks are destroyed.
   void stop() { executor_.stop(); }
+  // SIGSTOP and SIGCONT: nothing runs here meanwhile; what became due comes late.
+  void pause() { executor_.pause(); }
+  void resume() { executor_.resume(); }
   // A jump of the wall clock, kept until the next call (fault F14); monotonic time goes on.
   void set_wall_offset_ms(int64_t offset) { clock_.wall_offset_ms = offset; }
   const std::string& name() const { return name_; }
@@ -79,6 +83,11 @@ class World {
   // `disk` must outlive the env. Several envs may share one disk: the shards of one node.
   std::unique_ptr<SimEnv> make_env(SimDisk& disk, std::string name = "shard");
 
+  // Of every env made from now on: its log lines from `minimum` on.
+  using LogSink = std::function<void(const std::string& env, LogLevel level, std::string_view line)>;
+  void set_log(LogSink sink, LogLevel minimum = LogLevel::kInfo);
+  Logger make_logger(const std::string& env_name) const;
+
   uint64_t seed() const { return seed_; }
   Scheduler& scheduler() { return scheduler_; }
   SeededRandom& random() { return scheduler_.random(); }
@@ -102,6 +111,8 @@ class World {
  private:
   const uint64_t seed_;
   Scheduler scheduler_;
+  LogSink log_;
+  LogLevel log_minimum_ = LogLevel::kInfo;
 };
 
 }  // namespace trilog::sim

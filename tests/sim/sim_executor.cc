@@ -27,6 +27,16 @@ void Scheduler::stop(Owner owner) {
   std::map<uint64_t, UniqueFunction<void()>> dead = std::exchange(queue.tasks, {});
 }
 
+void Scheduler::pause(Owner owner) {
+  queues_[owner].paused = true;
+  std::erase(ready_, owner);
+}
+
+void Scheduler::resume(Owner owner) {
+  if (!std::exchange(queues_[owner].paused, false)) return;
+  if (!queues_[owner].due.empty()) ready_.push_back(owner);
+}
+
 uint64_t Scheduler::run_at(int64_t time_ns, Owner owner, UniqueFunction<void()> task) {
   Event event{std::max(time_ns, now_ns_), next_number_++, owner};
   if (queues_[owner].stopped) return event.number;  // the task dies here
@@ -47,7 +57,7 @@ void Scheduler::cancel(Owner owner, uint64_t event) {
 void Scheduler::make_due(const Event& event) {
   Queue& queue = queues_[event.owner];
   if (queue.stopped) return;
-  if (queue.due.empty()) ready_.push_back(event.owner);
+  if (queue.due.empty() && !queue.paused) ready_.push_back(event.owner);
   queue.due.push_back(event.number);
 }
 

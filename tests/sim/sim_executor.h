@@ -39,6 +39,9 @@ class Scheduler {
   Owner add_owner();
   // Its events are destroyed, now and from now on.
   void stop(Owner owner);
+  // Its events wait, and come in the same order after resume(), however late.
+  void pause(Owner owner);
+  void resume(Owner owner);
 
   // Returns the event's number, for cancel(). A time that has passed means now.
   uint64_t run_at(int64_t time_ns, Owner owner, UniqueFunction<void()> task);
@@ -69,6 +72,7 @@ class Scheduler {
   };
   struct Queue {
     bool stopped = false;
+    bool paused = false;
     std::deque<uint64_t> due;                          // numbers, in the order they became due
     std::map<uint64_t, UniqueFunction<void()>> tasks;  // due and future; without those cancelled
   };
@@ -92,6 +96,8 @@ class SimExecutor : public Executor {
   explicit SimExecutor(Scheduler& scheduler) : scheduler_(scheduler), owner_(scheduler.add_owner()) {}
   ~SimExecutor() override { stop(); }
   void stop() { scheduler_.stop(owner_); }
+  void pause() { scheduler_.pause(owner_); }
+  void resume() { scheduler_.resume(owner_); }
 
   void post(UniqueFunction<void()> task) override;
   TimerId schedule_after(int64_t delay_ns, UniqueFunction<void()> task) override;

@@ -24,6 +24,12 @@ class ImageBuilder {
     image_ = delta.build();
     return *this;
   }
+  ImageBuilder& add_all(const std::vector<MetadataRecord>& records) {
+    MetadataDelta delta(image_);
+    for (const MetadataRecord& record : records) CHECK(delta.apply(record, Offset(next_++)).ok());
+    image_ = delta.build();
+    return *this;
+  }
   ImageBuilder& broker(int id, bool up = true) {
     add(RegisterBrokerRecord{BrokerId(id), DirectoryId(7, static_cast<uint64_t>(id)), "host:" + std::to_string(id),
                              "1"});
@@ -33,12 +39,11 @@ class ImageBuilder {
   ImageBuilder& topic(const std::string& name, std::vector<PartitionImage> partitions, bool internal = false) {
     TopicId id(1, static_cast<uint64_t>(next_ + 1));
     add(TopicRecord{id, name, api::Durability::kSynced, internal});
+    std::vector<MetadataRecord> records;
     for (size_t p = 0; p < partitions.size(); ++p) {
-      PartitionImage& from = partitions[p];
-      add(PartitionRecord{id, PartitionId(static_cast<int32_t>(p)), from.replicas, from.isr, from.elr, from.leader,
-                          from.leader_epoch, from.partition_epoch});
+      records.push_back(partition_record(id, PartitionId(static_cast<int32_t>(p)), partitions[p]));
     }
-    return *this;
+    return add_all(records);
   }
   ImagePtr build() const { return image_; }
   Offset next_offset() const { return Offset(next_); }

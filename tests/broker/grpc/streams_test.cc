@@ -203,6 +203,35 @@ TEST_F(ConsumeTest, PushesWhatIsThereSaysWhenItIsCaughtUpAndPushesWhatComes) {
   EXPECT_EQ(next(*stream, v1::ConsumeResponse::kCaughtUp).caught_up().partitions(0).offset(), 1);
 }
 
+TEST_F(ConsumeTest, TellsNoEndBeforeTheRecordsThatLieBeforeIt) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // the window stays small
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  auto reader = v1::Broker::NewStub(
+      grpc::CreateCustomChannel(server_->addresses()[0], grpc::InsecureChannelCredentials(), arguments));
+  Call call;
+  auto stream = reader->Consume(&call);
+  stream->Write(start_of("orders"));
+  int64_t end = 0;
+  int64_t read = 0;
+  for (int round = 0; round < 60; ++round) {
+    // The first fills the window, so that what comes after it has to wait together.
+    for (size_t bytes : {300'000, 1, 1})
+      end = produce(records("orders", {std::string(bytes, 'x')})).positions(0).offset();
+    ++end;
+    v1::ConsumeResponse response;
+    while (read < end) {
+      ASSERT_TRUE(stream->Read(&response));
+      if (response.has_records()) read = response.records().next_offset();
+      for (const auto& position : response.caught_up().partitions()) {
+        if (position.partition() == 0) {
+          ASSERT_LE(position.offset(), read);
+        }
+      }
+    }
+  }
+}
+
 TEST_F(ConsumeTest, KeepsRunningWhenTheClientOnlyListens) {
   Call call;
   auto stream = data_->Consume(&call);

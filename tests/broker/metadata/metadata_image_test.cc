@@ -89,6 +89,30 @@ TEST(MetadataImage, ARegistrationGetsTheOffsetAsItsEpochAndStartsFenced) {  // r
   EXPECT_TRUE(broker->fenced);
 }
 
+TEST(MetadataImage, RemembersTheLastProcessThatWasLetInWhileTheFolderIsTheSame) {  // rule C8
+  Catalogue catalogue;
+  RegisterBrokerRecord start{BrokerId(1), DirectoryId(5, 5), "a:1", "0.1.0", "a:2", "rack-a"};
+  catalogue.add(start);
+  EXPECT_EQ(catalogue.image->find_broker(BrokerId(1))->active_epoch, BrokerEpoch(-1));
+  catalogue.add(FenceBrokerRecord{BrokerId(1), BrokerEpoch(0), false}).add(start).add(start);
+  const BrokerImage* broker = catalogue.image->find_broker(BrokerId(1));
+  EXPECT_EQ(broker->epoch, BrokerEpoch(3));
+  EXPECT_EQ(broker->active_epoch, BrokerEpoch(0));
+  EXPECT_EQ(broker->peer_address, "a:2");
+  EXPECT_EQ(broker->rack, "rack-a");
+  start.directory = DirectoryId(6, 6);
+  catalogue.add(start);
+  EXPECT_EQ(catalogue.image->find_broker(BrokerId(1))->active_epoch, BrokerEpoch(-1));
+}
+
+TEST(MetadataImage, KeepsTheNewestAuditRecords) {
+  Catalogue catalogue;
+  for (int i = 0; i < 150; ++i) catalogue.add(AuditRecord{AuditRecord::Kind::kUncleanElection, i});
+  ASSERT_EQ(catalogue.image->audit().size(), kAuditRecordsMax);
+  EXPECT_EQ(catalogue.image->audit().front().time_ms, 50);
+  EXPECT_EQ(catalogue.image->audit().back().time_ms, 149);
+}
+
 TEST(MetadataImage, ItsRecordsBuildAnEqualImage) {
   Catalogue catalogue;
   catalogue.add(RegisterBrokerRecord{BrokerId(1), DirectoryId(5, 5), "a:1", "0.1.0"})
@@ -97,7 +121,24 @@ TEST(MetadataImage, ItsRecordsBuildAnEqualImage) {
       .add(partition(kOrders, 0, 7))
       .add(TopicConfigRecord{kOrders, "retention.ms", "5"})
       .add(TopicRecord{kBills, "bills", api::Durability::kSynced, true})
-      .add(ProducerIdsRecord{ProducerId(1000)});
+      .add(ProducerIdsRecord{ProducerId(1000)})
+      .add(RegisterBrokerRecord{BrokerId(2), DirectoryId(5, 6), "b:1", "0.1.0", "b:2", "rack-b"})
+      .add(FenceBrokerRecord{BrokerId(2), BrokerEpoch(7), false, true})
+      .add(RegisterBrokerRecord{BrokerId(2), DirectoryId(5, 6), "b:1", "0.1.0", "b:2", "rack-b"})
+      .add(PartitionRecord{kBills,
+                           PartitionId(0),
+                           {BrokerId(1), BrokerId(2)},
+                           {},
+                           {BrokerId(2)},
+                           kNoBroker,
+                           LeaderEpoch(3),
+                           PartitionEpoch(4),
+                           {BrokerId(2)},
+                           LeaderEpoch(2),
+                           true})
+      .add(AuditRecord{AuditRecord::Kind::kUncleanElection, 5, kBills, PartitionId(0), BrokerId(2), LeaderEpoch(2),
+                       "w"});
+  ASSERT_TRUE(catalogue.status.ok());
   MetadataDelta delta(std::make_shared<const MetadataImage>());
   for (const MetadataRecord& record : catalogue.image->to_records()) {
     ASSERT_TRUE(delta.apply(record, catalogue.image->applied()).ok());
@@ -105,7 +146,9 @@ TEST(MetadataImage, ItsRecordsBuildAnEqualImage) {
   ImagePtr copy = delta.build();
   EXPECT_EQ(copy->digest(), catalogue.image->digest());
   EXPECT_EQ(*copy->find_topic("orders"), *catalogue.image->find_topic("orders"));
+  EXPECT_EQ(*copy->find_topic("bills"), *catalogue.image->find_topic("bills"));
   EXPECT_EQ(copy->brokers(), catalogue.image->brokers());
+  EXPECT_EQ(copy->audit(), catalogue.image->audit());
 }
 
 TEST(MetadataImage, SuggestsNamesThatDifferByLittle) {

@@ -9,7 +9,10 @@ const TopicId kTopic(0x0123456789abcdef, 0xfedcba9876543210);
 
 std::vector<MetadataRecord> one_of_each() {
   return {RegisterBrokerRecord{BrokerId(1), DirectoryId(3, 4), "localhost:9092", "0.1.0"},
+          RegisterBrokerRecord{BrokerId(1), DirectoryId(3, 4), "localhost:9092", "0.1.0", "localhost:9192", "rack-a"},
           FenceBrokerRecord{BrokerId(1), BrokerEpoch(77), false},
+          FenceBrokerRecord{BrokerId(1), BrokerEpoch(77), false, true},
+          FenceBrokerRecord{BrokerId(1), BrokerEpoch(77), true, false, BrokerEpoch(70)},
           TopicRecord{kTopic, "orders", api::Durability::kReplicated, true},
           TopicConfigRecord{kTopic, "retention.ms", "1000"},
           TopicConfigRecord{kTopic, "retention.ms", std::nullopt},
@@ -21,7 +24,20 @@ std::vector<MetadataRecord> one_of_each() {
                           BrokerId(1),
                           LeaderEpoch(5),
                           PartitionEpoch(9)},
+          PartitionRecord{kTopic,
+                          PartitionId(2),
+                          {BrokerId(1), BrokerId(2)},
+                          {BrokerId(1)},
+                          {BrokerId(2)},
+                          BrokerId(1),
+                          LeaderEpoch(5),
+                          PartitionEpoch(9),
+                          {BrokerId(2)},
+                          LeaderEpoch(5),
+                          true},
           RemoveTopicRecord{kTopic},
+          AuditRecord{AuditRecord::Kind::kLossReported, 1'700'000'000'000, kTopic, PartitionId(2), BrokerId(1),
+                      LeaderEpoch(5), "why"},
           ProducerIdsRecord{ProducerId(2000)}};
 }
 
@@ -37,6 +53,21 @@ TEST(MetadataRecord, KeepsItsBytesForEver) {
   Bytes bytes = encode_metadata_record(TopicConfigRecord{TopicId(1, 2), "ab", "c"});
   const unsigned char expected[] = {4, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, 'a', 'b', 1, 1, 'c'};
   EXPECT_TRUE(bytes_equal(bytes, ByteView(reinterpret_cast<const std::byte*>(expected), sizeof(expected))));
+}
+
+// A record that says nothing new is readable by those who know only version 0, and costs not a byte more.
+TEST(MetadataRecord, IsWrittenInTheOldestVersionThatSaysEverything) {
+  PartitionRecord record{kTopic, PartitionId(2), {BrokerId(1)}, {BrokerId(1)}};
+  EXPECT_EQ(encode_metadata_record(record).data()[1], std::byte{0});
+  record.loss_epoch = LeaderEpoch(3);
+  EXPECT_EQ(encode_metadata_record(record).data()[1], std::byte{1});
+}
+
+TEST(MetadataRecord, ReadsVersionZeroWithDefaultsForWhatIsNewer) {
+  const unsigned char old[] = {2, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 1};
+  auto decoded = decode_metadata_record(ByteView(reinterpret_cast<const std::byte*>(old), sizeof(old)));
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(*decoded, MetadataRecord(FenceBrokerRecord{BrokerId(7), BrokerEpoch(9), true}));
 }
 
 TEST(MetadataRecord, RefusesEveryTruncation) {

@@ -256,11 +256,11 @@ TEST(MetadataLogIdentity, AMemberWhoseMetadataIsGoneIsDamagedNotNew) {
   EXPECT_EQ(node.error.code(), Errc::kCorruption);
 }
 
-TEST(MetadataLogIdentity, ClustersOfSeveralVotersAreRefused) {
+TEST(MetadataLogIdentity, ClustersOfSeveralVotersNeedATransport) {
   QuorumNode node;
   node.config.voters.push_back({BrokerId(2), DirectoryId(5, 6)});
   EXPECT_FALSE(node.open());
-  EXPECT_EQ(node.error.code(), Errc::kUnsupported);
+  EXPECT_EQ(node.error.code(), Errc::kInvalidArgument);
 }
 
 }  // namespace

@@ -43,6 +43,9 @@ TEST(LogRecovery, DecidesByTheTable) {
   for (const Row& row : rows) {
     EXPECT_EQ(decide(row.stop, row.below_mark, row.later), row.verdict)
         << static_cast<int>(row.stop) << row.below_mark << static_cast<int>(row.later);
+    // With copies elsewhere what lies above the mark ends at the first gap.
+    const Verdict copied = row.below_mark ? row.verdict : row.stop == ScanStop::kEnd ? Verdict::kKeep : Verdict::kCut;
+    EXPECT_EQ(decide(row.stop, row.below_mark, row.later, true), copied);
   }
 }
 
@@ -117,6 +120,23 @@ TEST_F(LogRecoveryTest, KeepsAllThatIsSound) {
 TEST_F(LogRecoveryTest, ReadsOnlyWhatIsAboveTheMark) {
   open(mark_);
   EXPECT_EQ(log->recovery().bytes_scanned, content_.size() - starts_[5]);
+}
+
+// Above the mark nothing behind a gap was ever counted for this copy; the others' copies fill it up again.
+TEST_F(LogRecoveryTest, WithCopiesElsewhereEndsAtTheFirstGapAboveTheMark) {  // R2, S2
+  config.has_copies = true;
+  for (size_t batch = 5; batch < 9; ++batch) {
+    put(flipped(starts_[batch] + 70));
+    open(mark_);
+    EXPECT_EQ(log->log_end(), Offset(static_cast<int64_t>(2 * batch)));
+    EXPECT_TRUE(log->damaged_ranges().empty());
+    EXPECT_FALSE(log->recovery().lost_below_mark);
+    EXPECT_GT(log->recovery().bytes_cut, 0u);
+    append(2);
+    sync();
+    expect_all_there();
+    log->check_invariants();
+  }
 }
 
 TEST_F(LogRecoveryTest, CutsATailTornAtAnyByte) {

@@ -1,0 +1,99 @@
+// Controller: what operators ask for (rules C7, C14).
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "broker/controller/controller_impl.h"
+#include "broker/controller/partition_control.h"
+
+namespace trilog {
+
+void Controller::move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done) {
+  impl_->submit<api::MoveLeaderResult>(
+      [request = std::move(request)](PlannedState& state) -> Step<api::MoveLeaderResult> {
+        return plan_move_leader(state, request);
+      },
+      std::move(done));
+}
+
+void Controller::drain_broker(BrokerId broker, Done<api::DrainResult> done) {
+  impl_->submit<api::DrainResult>(
+      [broker, moved = 0](PlannedState& state) mutable { return plan_drain(state, broker, moved); }, std::move(done));
+}
+
+void Controller::elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) {
+  impl_->hear_replicas(std::move(request), std::move(done));
+}
+
+namespace {
+
+struct ReplicaHearing {
+  api::ElectLeaderRequest request;
+  Controller::Done<api::ElectLeaderResult> done;
+  std::vector<BrokerId> order;  // of assignment
+  std::vector<api::ReplicaReach> heard;
+  size_t outstanding = 0;
+};
+
+// The furthest of those that answered, the first in order of assignment among equals.
+std::optional<BrokerId> furthest(const ReplicaHearing& hearing) {
+  std::optional<api::ReplicaReach> best;
+  for (BrokerId replica : hearing.order) {
+    for (const api::ReplicaReach& each : hearing.heard) {
+      if (each.broker != replica) continue;
+      bool further = !best || std::tuple(each.last_epoch, each.log_end) > std::tuple(best->last_epoch, best->log_end);
+      if (further) best = each;
+    }
+  }
+  return best ? std::optional(best->broker) : std::nullopt;
+}
+
+}  // namespace
+
+// Asks every replica that is up how far it reaches, then elects.
+void Controller::Impl::hear_replicas(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) {
+  auto hearing = std::make_shared<ReplicaHearing>(ReplicaHearing{std::move(request), std::move(done), {}, {}, 1});
+  auto arrived = [self_copy = self, hearing] {
+    if (--hearing->outstanding > 0) return;
+    Impl* impl = *self_copy;
+    if (impl == nullptr) return hearing->done(api::Error(api::ErrorCode::kNodeStopping, "this node is stopping"));
+    if (!hearing->request.leader) hearing->request.leader = furthest(*hearing);
+    impl->submit<api::ElectLeaderResult>(
+        [impl, hearing](PlannedState& state) -> Step<api::ElectLeaderResult> {
+          auto found = find_partition(state, hearing->request.topic, hearing->request.partition);
+          if (!found.ok()) return std::move(found.error());
+          if (!hearing->request.leader) {
+            return api::Error(api::ErrorCode::kNotEnoughReplicas,
+                              "no replica of partition " + hearing->request.topic + "/" +
+                                  std::to_string(hearing->request.partition.value()) + " is up and answers");
+          }
+          auto result = plan_elect_with_loss(state, hearing->request, impl->env.clock().wall_ms());
+          if (result.ok()) result->heard = hearing->heard;
+          return result;
+        },
+        std::move(hearing->done));
+  };
+  ImagePtr now = image();
+  auto partition = find_partition(PlannedState(now, Offset(0)), hearing->request.topic, hearing->request.partition);
+  if (partition.ok() && peers.hear && active && !stopped) {
+    auto index = static_cast<size_t>(partition->partition.value());
+    hearing->order = now->find_topic(partition->topic)->partitions[index].replicas;
+    for (BrokerId replica : hearing->order) {
+      const BrokerImage* broker = now->find_broker(replica);
+      if (broker == nullptr || !broker->eligible()) continue;
+      ++hearing->outstanding;
+      peers.hear(replica, {broker->epoch, {partition.value()}},
+                 [hearing, arrived, replica, epoch = broker->epoch](const Result<peer::HearingAnswer>& answer) {
+                   bool told = answer.ok() && answer->epoch == epoch && answer->replicas.size() == 1;
+                   if (told && answer->replicas.front().intact) {
+                     const peer::HeardReplica& heard = answer->replicas.front();
+                     hearing->heard.push_back({replica, heard.last_epoch, heard.log_end});
+                   }
+                   arrived();
+                 });
+    }
+  }
+  arrived();
+}
+
+}  // namespace trilog
