@@ -144,6 +144,8 @@ class ServeCluster(TestCase):
             single.end("terminate")
             stranger = self.node(3, data=single.data).start()
             wait_until(lambda: stranger.process.poll() is not None or "cluster" in stranger.log(), 20, "a refusal")
+            # The session of the process that was killed has to end first: somebody listens at its port.
+            wait_until(lambda: nodes[0].cluster()["nodes"][2]["state"] != "up", 20, "the end of node 3")
             time.sleep(1)
             self.assertNotEqual(nodes[0].cluster()["nodes"][2]["state"], "up")
             self.assertNotIn("check failed", stranger.log())
