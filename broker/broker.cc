@@ -389,7 +389,7 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
 }
 
 void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)> done) {
-  auto finish = [this, marks = std::move(marks), done = std::move(done)](const Status& closed) mutable {
+  auto release = [this, marks = std::move(marks), done = std::move(done)](const Status& closed) mutable {
     isr_requests_.reset();
     lifecycle_.reset();
     controller_client_.reset();
@@ -404,12 +404,29 @@ void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)>
     if (status.ok() && shards_follow_) status = folder_->write_clean(*marks);
     done(std::move(status));
   };
+  auto finish = [this, release = std::move(release)](Status closed) mutable {
+    stop_network([release = std::move(release), closed = std::move(closed)]() mutable { release(closed); });
+  };
   if (metadata_log_ == nullptr) return finish({});
   if (lifecycle_ == nullptr) return metadata_log_->close(std::move(finish));
   lifecycle_->farewell([this, finish = std::move(finish)]() mutable {
     controller_->stop();
     metadata_log_->close(std::move(finish));
   });
+}
+
+// Who waits for another node is answered, and nothing more comes from there.
+void BrokerImpl::stop_network(UniqueFunction<void()> done) {
+  for (auto& [number, waiter] : std::exchange(applied_waiters_, {})) shards_[0]->post(std::move(waiter.run));
+  auto gather = std::make_shared<Gather>(
+      endpoints_.size() + 1, [this, done = std::move(done)]() mutable { shards_[0]->post(std::move(done)); });
+  for (size_t i = 0; i < endpoints_.size(); ++i) {
+    shards_[i]->post([gather, endpoint = endpoints_[i].get()] {
+      endpoint->stop();
+      gather->arrived();
+    });
+  }
+  gather->arrived();
 }
 
 // --- routing -------------------------------------------------------------------------------------------------------

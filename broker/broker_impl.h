@@ -216,6 +216,7 @@ class BrokerImpl final : public Broker {
   void make_network();
   void listen_on_shard(uint32_t index);
   void stop_serving(UniqueFunction<void(Status)> done);
+  void stop_network(UniqueFunction<void()> done);
   template <typename Answer, typename Request>
   void ask_peer(BrokerId broker, PeerKind kind, const Request& request, UniqueFunction<void(Result<Answer>)> done);
   void open_logs(UniqueFunction<void(std::vector<TopicPartition>)> opened);

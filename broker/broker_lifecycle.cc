@@ -157,8 +157,7 @@ void BrokerLifecycle::on_heartbeat(int64_t sent_ns, const Result<peer::Heartbeat
   step_later(answer->fenced ? kEagerNs : kHeartbeatNs);
 }
 
-// --- leaving
-// -----------------------------------------------------------------------------------------------------------
+// --- leaving -------------------------------------------------------------------------------------------------------
 
 void BrokerLifecycle::shut_down(UniqueFunction<void()> done) {
   if (state_ == State::kLeaving) {

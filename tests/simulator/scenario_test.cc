@@ -137,6 +137,21 @@ TEST_F(Scenario, AfterAPowerCutOfAllNoEndIsToldThatLiesBeforeWhatWasRead) {  // 
   EXPECT_GE(known, 50);
 }
 
+// Not by a seed: what waits for other nodes is answered as well when a node stops.
+TEST_F(Scenario, AFetchThatWaitsAtOtherNodesIsAnsweredOnceWhenItsNodeStops) {
+  api::FetchRequest request{.deadline_ns = world.now_ns() + 3'600 * kSecond};
+  for (int32_t partition = 0; partition < 3; ++partition) {  // each is led by another node
+    request.positions.push_back({.topic = "orders", .partition = PartitionId(partition)});
+  }
+  int answers = 0;
+  cluster.broker(1)->fetch(std::move(request), [&](const api::Answer<api::FetchResult>&) { ++answers; });
+  world.run_for(kSecond);
+  ASSERT_EQ(answers, 0);
+  cluster.stop(1);
+  ASSERT_TRUE(world.run_until([&] { return !cluster.runs(1); }));
+  EXPECT_EQ(answers, 1);
+}
+
 TEST_F(Scenario, AReplicaWhoseLogCouldNotBeOpenedComesBackByItself) {  // F11
   ASSERT_TRUE(produce(1, 0));
   cluster.kill(2);
