@@ -85,6 +85,10 @@ void BrokerImpl::start_on_shard0(const std::string& address) {
   address_ = address;
   loader_.subscribe([this](const ImagePtr& image, const MetadataLoader::DeltaPtr& delta) { on_image(image, delta); });
   Status opened = open_metadata();
+  if (opened.code() == Errc::kCorruption && transport_ == nullptr) {
+    opened = Status(Errc::kCorruption, std::string(opened.message()) + "; without a copy, trilog rescue --data " +
+                                           folder_->path() + " rebuilds the list of topics from their folders");
+  }
   if (!opened.ok()) return finish_start(opened.with_context("metadata"));
   controller_ = std::make_unique<Controller>(shards_[0]->env, *metadata_log_, options_.controller,
                                              [this] { return loader_.image(); });

@@ -76,7 +76,7 @@ class Broker {
   // By hand: another member of the ISR leads; a leader that lacks records (unclean); a node that leads nothing.
   virtual void move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done) = 0;
   virtual void elect_leader(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) = 0;
-  virtual void drain(BrokerId node, Done<api::DrainResult> done) = 0;
+  virtual void drain(api::DrainRequest request, Done<api::DrainResult> done) = 0;
 
   virtual ImagePtr image() const = 0;  // the newest, any thread
   virtual const BrokerOptions& options() const = 0;

@@ -106,8 +106,8 @@ class BrokerImpl final : public Broker {
   void elect_leader(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) override {
     change_metadata(std::move(request), Origin::kClient, std::move(done));
   }
-  void drain(BrokerId node, Done<api::DrainResult> done) override {
-    change_metadata(api::DrainRequest{node}, Origin::kClient, std::move(done));
+  void drain(api::DrainRequest request, Done<api::DrainResult> done) override {
+    change_metadata(request, Origin::kClient, std::move(done));
   }
 
   ImagePtr image() const override;

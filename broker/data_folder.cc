@@ -94,6 +94,15 @@ Result<FolderIdentity> DataFolder::make(Env& env, std::string path, BrokerId nod
   return folder.identity_;
 }
 
+Result<FolderIdentity> DataFolder::identify(FileSystem& files, const std::string& path) {
+  std::string file = join_path(path, "meta");
+  Result<Bytes> content = read_checkpoint(files, file, kMetaVersion);
+  if (!content.ok()) return content.status().with_context(file);
+  Result<FolderIdentity> identity = decode_identity(*content);
+  if (!identity.ok()) return identity.status().with_context(file);
+  return identity;
+}
+
 Status DataFolder::lock() {
   Result<std::unique_ptr<FileLock>> lock = env_.files().lock(join_path(path_, "lock"));
   if (!lock.ok()) return lock.status().with_context("data folder " + path_);

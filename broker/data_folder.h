@@ -33,6 +33,8 @@ class DataFolder {
   // is another node's, kCorruption if `meta` is damaged. Takes the clean marker (it is gone when this returns) and the
   // marks.
   static Result<std::unique_ptr<DataFolder>> open(Env& env, std::string path, BrokerId node);
+  // Blocking. Who the folder at `path` is, without locking or changing it. kNotFound: it has no `meta`; kCorruption.
+  static Result<FolderIdentity> identify(FileSystem& files, const std::string& path);
   // Blocking. For whoever makes the folders of a whole cluster before its first start: the folder with the identity of
   // this node in this cluster; what is there already stays as it is. Errors as open(). Returns who the folder is.
   static Result<FolderIdentity> make(Env& env, std::string path, BrokerId node, const ClusterId& cluster);

@@ -5,6 +5,7 @@
 #include "broker/dev_cluster.h"
 #include "broker/dump.h"
 #include "broker/node_command.h"
+#include "broker/rescue.h"
 #include "broker/serve.h"
 #include "client/cli/cli.h"
 
@@ -24,5 +25,6 @@ int main(int argc, char** argv) {
   commands.down = trilog::run_down;
   commands.node = trilog::run_node_command;
   commands.dump = trilog::run_dump;
+  commands.rescue = trilog::run_rescue;
   return trilog::cli::run_cli(argc, argv, commands);
 }

@@ -27,7 +27,7 @@ void decide(Controller& controller, api::ElectLeaderRequest request, Broker::Don
   controller.elect_leader_with_loss(std::move(request), std::move(done));
 }
 void decide(Controller& controller, api::DrainRequest request, Broker::Done<api::DrainResult> done) {
-  controller.drain_broker(request.broker, std::move(done));
+  controller.drain_broker(request, std::move(done));
 }
 void decide(Controller& controller, api::FindTopicRequest request, Broker::Done<bool> done) {
   controller.find_topic(std::move(request.name), std::move(done));
@@ -343,6 +343,11 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   shards_[0]->post([this, cluster = std::move(cluster), done = std::move(done)]() mutable {
     if (metadata_log_ != nullptr) {
       cluster.controller = metadata_log_->leader();
+      for (const Voter& voter : metadata_log_->voters()) {
+        if (image()->find_broker(voter.id) != nullptr) continue;
+        cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
+        cluster.problems.push_back("node " + std::to_string(voter.id.value()) + " has not joined yet");
+      }
       std::string trouble = metadata_log_->trouble();
       if (!trouble.empty())
         cluster.problems.push_back("metadata of node " + std::to_string(options_.node_id) + ": " + trouble);

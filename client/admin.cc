@@ -189,6 +189,44 @@ Outcome<ClusterInfo> Admin::describe_cluster() {
   return cluster;
 }
 
+Outcome<LeaderMove> Admin::move_leader(const std::string& topic, int32_t partition, int32_t to, bool validate_only) {
+  v1::MoveLeaderRequest request;
+  request.set_topic(topic);
+  request.set_partition(partition);
+  request.set_to_node_id(to);
+  request.set_validate_only(validate_only);
+  auto response = call(client_.impl(), true, &v1::Admin::Stub::MoveLeader, &v1::Admin::NewStub, request);
+  if (!response.ok()) return response.error();
+  return LeaderMove{response->leader(), response->leader_epoch(), response->changed()};
+}
+
+Outcome<Election> Admin::elect_leader_with_loss(const std::string& topic, int32_t partition,
+                                                std::optional<int32_t> leader, bool validate_only) {
+  v1::ElectLeaderRequest request;
+  request.set_topic(topic);
+  request.set_partition(partition);
+  if (leader) request.set_leader(*leader);
+  request.set_accept_loss(!validate_only);
+  request.set_validate_only(validate_only);
+  auto response = call(client_.impl(), true, &v1::Admin::Stub::ElectLeader, &v1::Admin::NewStub, request);
+  if (!response.ok()) return response.error();
+  Election election{response->leader(), response->leader_epoch(), response->changed(), {}, {}};
+  for (const v1::ReplicaReach& reach : response->heard()) {
+    election.heard.push_back({reach.node_id(), reach.last_epoch(), reach.end_offset()});
+  }
+  election.trusted.assign(response->trusted().begin(), response->trusted().end());
+  return election;
+}
+
+Outcome<DrainedNode> Admin::drain_node(int32_t node, bool validate_only) {
+  v1::DrainNodeRequest request;
+  request.set_node_id(node);
+  request.set_validate_only(validate_only);
+  auto response = call(client_.impl(), true, &v1::Admin::Stub::DrainNode, &v1::Admin::NewStub, request);
+  if (!response.ok()) return response.error();
+  return DrainedNode{response->moved(), response->left(), response->changed()};
+}
+
 Outcome<std::vector<ListedOffset>> Admin::list_offsets(const std::string& topic, OffsetSpec spec,
                                                        int64_t timestamp_ms) {
   v1::ListOffsetsRequest request;

@@ -167,6 +167,28 @@ struct ClusterInfo {
   std::vector<std::string> features;
   std::vector<std::string> problems;
 };
+struct LeaderMove {
+  int32_t leader = -1;
+  int32_t leader_epoch = -1;
+  bool changed = false;
+};
+struct ReplicaReach {
+  int32_t node_id = -1;
+  int32_t last_epoch = -1;
+  int64_t end_offset = 0;
+};
+struct Election {
+  int32_t leader = -1;
+  int32_t leader_epoch = -1;
+  bool changed = false;
+  std::vector<ReplicaReach> heard;  // replicas that answered
+  std::vector<int32_t> trusted;     // replicas that were trusted to have what was acknowledged
+};
+struct DrainedNode {
+  int32_t moved = 0;
+  int32_t left = 0;  // partitions of which nobody else is in sync
+  bool changed = false;
+};
 enum class OffsetSpec { kEarliest, kLatest, kTimestamp };
 
 // Blocking calls. Reads are repeated on another server or after UNAVAILABLE within the time-out; writes only when the
@@ -185,6 +207,11 @@ class Admin {
   Outcome<GroupInfo> describe_group(const std::string& group);
   Outcome<bool> delete_group(const std::string& group, bool validate_only);
   Outcome<ClusterInfo> describe_cluster();
+  Outcome<LeaderMove> move_leader(const std::string& topic, int32_t partition, int32_t to, bool validate_only);
+  // May drop acknowledged records, unless it only validates. Without `leader` the replica that reaches furthest.
+  Outcome<Election> elect_leader_with_loss(const std::string& topic, int32_t partition, std::optional<int32_t> leader,
+                                           bool validate_only);
+  Outcome<DrainedNode> drain_node(int32_t node, bool validate_only);
   // All partitions of the topic; with kTimestamp the first record at or after it.
   Outcome<std::vector<ListedOffset>> list_offsets(const std::string& topic, OffsetSpec spec, int64_t timestamp_ms = 0);
   Outcome<std::vector<Commit>> commit_offsets(const std::string& group, const std::vector<Commit>& offsets);

@@ -98,9 +98,6 @@ struct DeleteGroupRequest {
 struct PartitionStatesRequest {
   std::vector<TopicPartition> partitions;  // answered in this order
 };
-struct DrainRequest {
-  BrokerId broker = kNoBroker;
-};
 struct FindTopicRequest {
   std::string name;
 };

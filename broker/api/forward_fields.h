@@ -107,8 +107,8 @@ auto fields(Of<MoveLeaderRequest> auto& r) { return std::tie(r.topic, r.partitio
 auto fields(Of<MoveLeaderResult> auto& r) { return std::tie(r.leader, r.leader_epoch, r.changed); }
 auto fields(Of<ElectLeaderRequest> auto& r) { return std::tie(r.topic, r.partition, r.leader, r.validate_only); }
 auto fields(Of<ReplicaReach> auto& r) { return std::tie(r.broker, r.last_epoch, r.log_end); }
-auto fields(Of<ElectLeaderResult> auto& r) { return std::tie(r.leader, r.leader_epoch, r.heard); }
-auto fields(Of<DrainRequest> auto& r) { return std::tie(r.broker); }
+auto fields(Of<ElectLeaderResult> auto& r) { return std::tie(r.leader, r.leader_epoch, r.heard, r.trusted); }
+auto fields(Of<DrainRequest> auto& r) { return std::tie(r.broker, r.validate_only); }
 auto fields(Of<DrainResult> auto& r) { return std::tie(r.moved, r.left); }
 auto fields(Of<FindTopicRequest> auto& r) { return std::tie(r.name); }
 auto fields(Of<Unit> auto&) { return std::tuple<>(); }

@@ -284,6 +284,12 @@ struct ElectLeaderResult {
   BrokerId leader = kNoBroker;
   LeaderEpoch leader_epoch = kNoLeaderEpoch;
   std::vector<ReplicaReach> heard;  // replicas that answered
+  std::vector<BrokerId> trusted;    // in sync, or eligible, before: at least one of them has all that was acknowledged
+};
+// Somebody else is to lead what a node leads, as far as somebody is in sync. Nothing keeps it from leading again.
+struct DrainRequest {
+  BrokerId broker = kNoBroker;
+  bool validate_only = false;
 };
 struct DrainResult {
   int32_t moved = 0;

@@ -180,7 +180,8 @@ Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch
   return true;
 }
 
-Step<api::DrainResult> plan_drain(PlannedState& state, BrokerId broker, int32_t& moved) {
+Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved) {
+  const BrokerId broker = request.broker;
   if (state.find_broker(broker) == nullptr) {
     return api::Error(api::ErrorCode::kInvalidRequest, "no node " + std::to_string(broker.value()) + " is registered");
   }
@@ -192,7 +193,7 @@ Step<api::DrainResult> plan_drain(PlannedState& state, BrokerId broker, int32_t&
                                       if (image.leader != broker) return std::nullopt;
                                       auto next = hand_over(image, broker, live, minimum, false);
                                       ++(next ? moved : result.left);
-                                      return next;
+                                      return request.validate_only ? std::nullopt : next;
                                     });
   if (!complete) return std::nullopt;
   result.moved = moved;

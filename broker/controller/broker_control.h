@@ -54,7 +54,7 @@ Step<api::Unit> plan_set_aside(PlannedState& state, BrokerId broker, const std::
 Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch);
 // An operator wants it to lead nothing for a while; it goes on following. `moved` partitions have another leader now,
 // `left` have nobody else in sync; the steps count together in `moved`.
-Step<api::DrainResult> plan_drain(PlannedState& state, BrokerId broker, int32_t& moved);
+Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved);
 
 // Partitions that `broker` leads and of which somebody else could take over.
 struct Leaderships {

@@ -121,6 +121,7 @@ void Controller::Impl::propose(const PlannedState& state, std::shared_ptr<Batch>
     Impl* impl = *self_copy;
     if (impl == nullptr) return;
     impl->proposal_out = false;
+    if (first.ok()) impl->look_at_leaders();
     if (!first.ok() && unfinished && !impl->waiting.empty()) {
       impl->waiting.front()->refuse(lost(first.status()));
       impl->waiting.pop_front();

@@ -29,6 +29,10 @@ struct ControllerOptions {
   size_t operations_waiting_max = 10'000;  // then THROTTLED
   size_t registrations_held_max = 1'000;   // during a roll call; then THROTTLED
   int64_t session_timeout_ms = 3'000;      // a broker that is not heard for so long is fenced
+  // C14: all replicas have been in sync for so long before leaderships go back, then a few each time.
+  int64_t leaders_return_ms = 3'000;
+  int64_t leaders_return_pause_ms = 1'000;
+  size_t leaders_return_at_once = 25;
 };
 
 struct Registration {
@@ -102,7 +106,7 @@ class Controller {
   void move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done);
   // Hears the replicas that are up, then elects (C7), with an audit record.
   void elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done);
-  void drain_broker(BrokerId broker, Done<api::DrainResult> done);
+  void drain_broker(api::DrainRequest request, Done<api::DrainResult> done);
 
  private:
   struct Impl;

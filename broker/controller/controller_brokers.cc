@@ -44,6 +44,7 @@ void Controller::Impl::leave_office() {
   roll_call = false;
   fencing.clear();
   damage_reported.clear();
+  forget_leaders();
   if (timer != 0) env.executor().cancel(std::exchange(timer, 0));
 }
 
@@ -252,6 +253,8 @@ void Controller::Impl::unfence(BrokerId broker, BrokerEpoch epoch, Reply<peer::H
                    PeerError error = answer.ok() ? PeerError::kStopping : peer_error(answer.error().code);
                    return done(peer::HeartbeatAnswer{error});
                  }
+                 if (answer.value()) impl->returned.insert(broker);
+                 impl->look_at_leaders();
                  impl->hearings.look();
                  impl->check_sessions();
                  done(impl->heartbeat_answer(broker, epoch));

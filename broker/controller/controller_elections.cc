@@ -10,15 +10,21 @@ namespace trilog {
 
 void Controller::move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done) {
   impl_->submit<api::MoveLeaderResult>(
-      [request = std::move(request)](PlannedState& state) -> Step<api::MoveLeaderResult> {
+      [impl = impl_.get(), request = std::move(request)](PlannedState& state) -> Step<api::MoveLeaderResult> {
+        auto found = find_partition(state, request.topic, request.partition);
+        if (found.ok() && !request.validate_only && !impl->returned.empty()) impl->moved_by_hand.insert(found.value());
         return plan_move_leader(state, request);
       },
       std::move(done));
 }
 
-void Controller::drain_broker(BrokerId broker, Done<api::DrainResult> done) {
+void Controller::drain_broker(api::DrainRequest request, Done<api::DrainResult> done) {
   impl_->submit<api::DrainResult>(
-      [broker, moved = 0](PlannedState& state) mutable { return plan_drain(state, broker, moved); }, std::move(done));
+      [impl = impl_.get(), request, moved = 0](PlannedState& state) mutable {
+        if (!request.validate_only) impl->returned.erase(request.broker);
+        return plan_drain(state, request, moved);
+      },
+      std::move(done));
 }
 
 void Controller::elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) {

@@ -99,6 +99,11 @@ struct Controller::Impl {
 
   // --- by hand (controller_elections.cc)
   void hear_replicas(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done);
+  // --- preferred leaders (controller_leaders.cc). After every change of the metadata:
+  void look_at_leaders();
+  void give_leaders_back_after(int64_t ms);
+  void give_leaders_back();
+  void forget_leaders();
 
   template <typename T>
   void post(Reply<T> done, T value) {
@@ -124,6 +129,11 @@ struct Controller::Impl {
   // Whoever has applied so much knows what it lost with being fenced; before that it is not unfenced (C4).
   Offset fenced_at{0};
   std::set<BrokerId> damage_reported;  // under way
+  // Brokers that came back; what they are first in line for has not all gone back to them yet.
+  std::set<BrokerId> returned;
+  std::set<TopicPartition> moved_by_hand;  // meanwhile: they stay where they are
+  bool giving_back = false;
+  TimerId leaders_timer = 0;
   TimerId timer = 0;
   int64_t timer_due_ns = 0;
 

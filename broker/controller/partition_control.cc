@@ -123,6 +123,38 @@ api::Answer<api::MoveLeaderResult> plan_move_leader(PlannedState& state, const a
   return result;
 }
 
+bool all_in_sync(const std::vector<const TopicImage*>& topics, const std::map<BrokerId, BrokerImage>& brokers) {
+  auto up = [&](BrokerId replica) {
+    auto found = brokers.find(replica);
+    return found != brokers.end() && found->second.eligible();
+  };
+  return std::all_of(topics.begin(), topics.end(), [&](const TopicImage* topic) {
+    return std::all_of(topic->partitions.begin(), topic->partitions.end(), [&](const PartitionImage& partition) {
+      return partition.leader != kNoBroker && !partition.recovering &&
+             partition.isr.size() == partition.replicas.size() &&
+             std::all_of(partition.replicas.begin(), partition.replicas.end(), up);
+    });
+  });
+}
+
+size_t plan_preferred_leaders(PlannedState& state, const std::set<BrokerId>& returned,
+                              const std::set<TopicPartition>& kept, size_t moves_max) {
+  if (!all_in_sync(state.topics(), state.brokers())) return 0;
+  std::vector<api::MoveLeaderRequest> moves;
+  for (const TopicImage* topic : state.topics()) {
+    for (size_t p = 0; p < topic->partitions.size() && moves.size() < moves_max; ++p) {
+      const PartitionImage& partition = topic->partitions[p];
+      const PartitionId id(static_cast<int32_t>(p));
+      const BrokerId first = partition.replicas.front();
+      if (partition.leader == first || !returned.contains(first) || kept.contains({topic->id, id})) continue;
+      moves.push_back({topic->name, id, first, false});
+    }
+  }
+  size_t moved = 0;
+  for (const api::MoveLeaderRequest& move : moves) moved += plan_move_leader(state, move).ok() ? 1 : 0;
+  return moved;
+}
+
 api::Answer<api::ElectLeaderResult> plan_elect_with_loss(PlannedState& state, const api::ElectLeaderRequest& request,
                                                          int64_t now_ms) {
   api::Answer<TopicPartition> found = find_partition(state, request.topic, request.partition);
@@ -151,6 +183,8 @@ api::Answer<api::ElectLeaderResult> plan_elect_with_loss(PlannedState& state, co
   api::ElectLeaderResult result;
   result.leader = leader;
   result.leader_epoch = next.leader_epoch;
+  result.trusted = image.isr;
+  result.trusted.insert(result.trusted.end(), image.elr.begin(), image.elr.end());
   return result;
 }
 

@@ -2,6 +2,8 @@
 // the records that make it, or refuses.
 #pragma once
 
+#include <map>
+#include <set>
 #include <vector>
 
 #include "broker/controller/controller.h"
@@ -27,6 +29,14 @@ api::Answer<api::MoveLeaderResult> plan_move_leader(PlannedState& state, const a
 // The same, and INVALID_REQUEST if the partition has a leader: then nothing has to be lost. `request.leader` is set.
 api::Answer<api::ElectLeaderResult> plan_elect_with_loss(PlannedState& state, const api::ElectLeaderRequest& request,
                                                          int64_t now_ms);
+
+// C14: up to `moves_max` partitions go back to the first replica of their assignment, if that is one of `returned`,
+// each as plan_move_leader() does it; not those in `kept`. How many did. None, and nothing is lost by it, while
+// all_in_sync() does not hold.
+size_t plan_preferred_leaders(PlannedState& state, const std::set<BrokerId>& returned,
+                              const std::set<TopicPartition>& kept, size_t moves_max);
+// Every partition has a leader and all its replicas in sync, and none of these is down, shutting down or recovering.
+bool all_in_sync(const std::vector<const TopicImage*>& topics, const std::map<BrokerId, BrokerImage>& brokers);
 
 // The partition as requested, or what is wrong.
 api::Answer<TopicPartition> find_partition(const PlannedState& state, const std::string& topic, PartitionId partition);

@@ -18,6 +18,11 @@ std::optional<api::Error> check_count(int32_t value, const char* what) {
   return invalid(std::to_string(value) + " " + what + ": leave it 0 for the default");
 }
 
+std::optional<api::Error> check_topic_given(const std::string& topic) {
+  if (!topic.empty()) return std::nullopt;
+  return api::Error{api::ErrorCode::kInvalidTopic, "the request names no topic"};
+}
+
 void create_topic(UnaryCall& call, const v1::CreateTopicRequest& message) {
   if (auto error = check_count(message.partitions(), "partitions")) return call.fail(*error);
   if (auto error = check_count(message.replicas(), "replicas")) return call.fail(*error);
@@ -130,6 +135,65 @@ void describe_cluster(UnaryCall& call, const v1::DescribeClusterRequest&) {
   });
 }
 
+void move_leader(UnaryCall& call, const v1::MoveLeaderRequest& message) {
+  if (auto error = check_topic_given(message.topic())) return call.fail(*error);
+  api::MoveLeaderRequest move{.topic = message.topic(),
+                              .partition = PartitionId(message.partition()),
+                              .to = BrokerId(message.to_node_id()),
+                              .validate_only = message.validate_only()};
+  call.edge().broker().move_leader(std::move(move),
+                                   [&call, dry = message.validate_only()](api::Answer<api::MoveLeaderResult> result) {
+                                     if (!result.ok()) return call.fail(result.error());
+                                     v1::MoveLeaderResponse response;
+                                     response.set_leader(result->leader.value());
+                                     response.set_leader_epoch(result->leader_epoch.value());
+                                     response.set_changed(result->changed && !dry);
+                                     call.succeed(response);
+                                   });
+}
+
+void elect_leader(UnaryCall& call, const v1::ElectLeaderRequest& message) {
+  if (auto error = check_topic_given(message.topic())) return call.fail(*error);
+  if (!message.accept_loss() && !message.validate_only()) {
+    return call.fail(
+        invalid("electing a leader that is not in sync may drop acknowledged records: ask with "
+                "validate_only how many, then set accept_loss"));
+  }
+  api::ElectLeaderRequest elect{.topic = message.topic(),
+                                .partition = PartitionId(message.partition()),
+                                .leader = std::nullopt,
+                                .validate_only = message.validate_only()};
+  if (message.has_leader()) elect.leader = BrokerId(message.leader());
+  call.edge().broker().elect_leader(std::move(elect),
+                                    [&call, dry = message.validate_only()](api::Answer<api::ElectLeaderResult> result) {
+                                      if (!result.ok()) return call.fail(result.error());
+                                      v1::ElectLeaderResponse response;
+                                      response.set_leader(result->leader.value());
+                                      response.set_leader_epoch(result->leader_epoch.value());
+                                      response.set_changed(!dry);
+                                      for (const api::ReplicaReach& reach : result->heard) {
+                                        v1::ReplicaReach& heard = *response.add_heard();
+                                        heard.set_node_id(reach.broker.value());
+                                        heard.set_last_epoch(reach.last_epoch.value());
+                                        heard.set_end_offset(reach.log_end.value());
+                                      }
+                                      for (BrokerId broker : result->trusted) response.add_trusted(broker.value());
+                                      call.succeed(response);
+                                    });
+}
+
+void drain_node(UnaryCall& call, const v1::DrainNodeRequest& message) {
+  api::DrainRequest drain{.broker = BrokerId(message.node_id()), .validate_only = message.validate_only()};
+  call.edge().broker().drain(drain, [&call, dry = message.validate_only()](api::Answer<api::DrainResult> result) {
+    if (!result.ok()) return call.fail(result.error());
+    v1::DrainNodeResponse response;
+    response.set_moved(result->moved);
+    response.set_left(result->left);
+    response.set_changed(result->moved > 0 && !dry);
+    call.succeed(response);
+  });
+}
+
 void list_groups(UnaryCall& call, const v1::ListGroupsRequest& message) {
   if (auto error = check_count(message.page_size(), "entries on a page")) return call.fail(*error);
   call.edge().broker().list_groups(message.prefix(), static_cast<uint32_t>(message.page_size()), message.page_token(),
@@ -175,6 +239,9 @@ void add_admin_methods(Edge& edge, RpcMethods& methods) {
   methods[name("TrimTopic")] = typed_method<v1::TrimTopicRequest>(edge, "TrimTopic", Kind::kWrite, trim_topic);
   methods[name("DescribeCluster")] =
       typed_method<v1::DescribeClusterRequest>(edge, "DescribeCluster", Kind::kRead, describe_cluster);
+  methods[name("MoveLeader")] = typed_method<v1::MoveLeaderRequest>(edge, "MoveLeader", Kind::kWrite, move_leader);
+  methods[name("ElectLeader")] = typed_method<v1::ElectLeaderRequest>(edge, "ElectLeader", Kind::kWrite, elect_leader);
+  methods[name("DrainNode")] = typed_method<v1::DrainNodeRequest>(edge, "DrainNode", Kind::kWrite, drain_node);
   methods[name("ListGroups")] = typed_method<v1::ListGroupsRequest>(edge, "ListGroups", Kind::kRead, list_groups);
   methods[name("DescribeGroup")] =
       typed_method<v1::DescribeGroupRequest>(edge, "DescribeGroup", Kind::kRead, describe_group);

@@ -45,7 +45,7 @@ class Decoder {
   void field(std::string& text) { text = in_.read_text(); }
   void field(bool& flag) { flag = byte_at_most(1) == 1; }
   void field(int64_t& number) { number = in_.read<int64_t>(); }
-  void field(AuditRecord::Kind& kind) { kind = static_cast<AuditRecord::Kind>(byte_at_most(1)); }
+  void field(AuditRecord::Kind& kind) { kind = static_cast<AuditRecord::Kind>(byte_at_most(2)); }
   void field(api::Durability& durability) { durability = static_cast<api::Durability>(byte_at_most(1)); }
   template <typename Tag, typename Rep>
   void field(StrongId<Tag, Rep>& id) {
@@ -210,7 +210,8 @@ struct Describer {
   void operator()(const RemoveTopicRecord& r) { out << "remove topic " << r.id; }
   void operator()(const ProducerIdsRecord& r) { out << "producer ids below " << r.next << " are handed out"; }
   void operator()(const AuditRecord& r) {
-    out << "audit: " << (r.kind == AuditRecord::Kind::kUncleanElection ? "unclean election" : "loss reported");
+    constexpr const char* kKinds[] = {"unclean election", "loss reported", "catalogue rescued"};
+    out << "audit: " << kKinds[static_cast<size_t>(r.kind)];
     if (!r.topic.is_zero()) out << " of " << r.topic << "/" << r.partition;
     out << " broker " << r.broker << " leader epoch " << r.leader_epoch << " at " << r.time_ms << ": " << r.text;
   }

@@ -78,6 +78,7 @@ struct AuditRecord {
   enum class Kind : uint8_t {
     kUncleanElection = 0,  // an operator let a leader in that may lack acknowledged records
     kLossReported = 1,     // a broker came back with replicas damaged that nobody else has
+    kRescued = 2,          // the catalogue was made anew from partition.meta files, all metadata being lost
   };
   Kind kind = Kind::kUncleanElection;
   int64_t time_ms = 0;  // wall clock of the controller

@@ -25,12 +25,15 @@ bool contains(const std::vector<BrokerId>& brokers, BrokerId broker) {
 }  // namespace
 
 PartitionMeta partition_meta_of(const TopicImage& topic, PartitionId partition) {
-  return {.topic_id = topic.id,
-          .topic = topic.name,
-          .partition = partition,
-          .partition_count = static_cast<int32_t>(topic.partitions.size()),
-          .replicas = topic.partitions[static_cast<size_t>(partition.value())].replicas,
-          .settings = topic.configs};
+  PartitionMeta meta{.topic_id = topic.id,
+                     .topic = topic.name,
+                     .partition = partition,
+                     .partition_count = static_cast<int32_t>(topic.partitions.size()),
+                     .replicas = topic.partitions[static_cast<size_t>(partition.value())].replicas,
+                     .settings = topic.configs};
+  // Not a setting that could be changed, but a rescued topic must keep its promise.
+  meta.settings["durability"] = api::durability_name(topic.durability);
+  return meta;
 }
 
 LogConfig log_config_of(const TopicImage& topic) {

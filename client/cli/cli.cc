@@ -24,6 +24,7 @@ struct Parsed {
   ConsumeOptions consume;
   TopicOptions topic;
   GroupOptions group;
+  PartitionOptions partition;
   ClusterOptions cluster;
   BenchOptions bench;
   UpOptions up;
@@ -31,6 +32,7 @@ struct Parsed {
   DownOptions down;
   NodeOptions node;
   DumpOptions dump;
+  RescueOptions rescue;
   std::string shell;
   std::vector<std::string> set;
   std::string retention;
@@ -73,9 +75,11 @@ class CommandLine {
     add_consume();
     add_topic();
     add_group();
+    add_partition();
     add_cluster();
     add_bench();
     add_dump();
+    add_rescue();
     add_completion();
     add_version();
   }
@@ -117,7 +121,10 @@ class CommandLine {
     return sub;
   }
   void on(CLI::App* sub, std::function<int()> action) {
-    sub->callback([this, action = std::move(action)] { action_ = action; });
+    // A command with commands of its own is also called behind them.
+    sub->callback([this, sub, action = std::move(action)] {
+      if (sub->get_subcommands().empty()) action_ = action;
+    });
   }
   static void add_confirmation(CLI::App* sub, bool& yes, bool& dry_run) {
     sub->add_flag("-y,--yes", yes, "do it without asking");
@@ -193,6 +200,13 @@ class CommandLine {
     sub->add_option("path", parsed_.dump.path, "file or folder")->required();
     sub->add_flag("--records", parsed_.dump.records, "every record, not only batches");
     on(sub, [this] { return nodes_.dump(with_common(parsed_.dump)); });
+  }
+  void add_rescue() {
+    CLI::App* sub = command(app_, "rescue", "Rebuild the list of topics of a node whose metadata is lost everywhere.",
+                            "trilog rescue --data trilog-data --dry-run");
+    sub->add_option("--data", parsed_.rescue.data, "data folder of the stopped node")->required();
+    add_confirmation(sub, parsed_.rescue.yes, parsed_.rescue.dry_run);
+    on(sub, [this] { return nodes_.rescue(with_common(parsed_.rescue)); });
   }
 
   void add_produce() {
@@ -318,6 +332,33 @@ class CommandLine {
     seek->add_option("--to", o.to, "start, end, OFFSET, +1, -10, -2h or a time")->required();
     add_confirmation(seek, o.yes, o.dry_run);
   }
+  void add_partition() {
+    PartitionOptions& o = parsed_.partition;
+    CLI::App* partition = app_.add_subcommand("partition", "List partitions, and say who leads them.");
+    partition->require_subcommand(1);
+    partition->footer("Example:\n  trilog partition list --problem");
+    auto action = [&](const std::string& name, const std::string& about, const std::string& example) {
+      CLI::App* sub = client_command(*partition, name, about, example);
+      if (name != "list") sub->add_option("partition", o.target, "TOPIC/PARTITION")->required();
+      on(sub, [this, name] {
+        parsed_.partition.action = name;
+        return partition_command(parsed_.common, parsed_.partition);
+      });
+      return sub;
+    };
+    CLI::App* list = action("list", "Leader, epoch and replicas in sync.", "trilog partition list --problem");
+    list->add_flag("--problem", o.problem, "only those without a leader, or with replicas that are not in sync");
+    list->add_flag("--internal", o.internal, "also of the broker's own topics");
+    CLI::App* move = action("move-leader", "Let another replica that is in sync lead.",
+                            "trilog partition move-leader orders/0 --to 2");
+    move->add_option("--to", o.to, "number of the node")->required()->check(whole(0, INT32_MAX));
+    move->add_flag("--dry-run", o.dry_run, "only say what would happen");
+    CLI::App* elect = action("elect", "Give a partition that lost its leader another one, and up what that one lacks.",
+                             "trilog partition elect orders/0 --accept-loss --dry-run");
+    elect->add_flag("--accept-loss", o.accept_loss, "acknowledged records may be dropped");
+    elect->add_option("--leader", o.leader, "node to lead (the one that reaches furthest)")->check(whole(0, INT32_MAX));
+    add_confirmation(elect, o.yes, o.dry_run);
+  }
   void add_cluster() {
     CLI::App* cluster =
         client_command(app_, "cluster", "Nodes, controller, and what is wrong.", "trilog cluster check --wait 60s");
@@ -325,11 +366,19 @@ class CommandLine {
     on(cluster, [this] { return cluster_command(parsed_.common, parsed_.cluster); });
     CLI::App* show = client_command(*cluster, "show", "The same.", "trilog cluster show");
     on(show, [this] { return cluster_command(parsed_.common, parsed_.cluster); });
-    CLI::App* check =
-        client_command(*cluster, "check", "Exit 0 when all nodes serve.", "trilog cluster check --wait 60s");
+    CLI::App* check = client_command(*cluster, "check", "Exit 0 when all nodes are up and all replicas in sync.",
+                                     "trilog cluster check --wait 60s");
     check->add_option("--wait", parsed_.cluster.wait, "wait so long for it");
     on(check, [this] {
       parsed_.cluster.action = "check";
+      return cluster_command(parsed_.common, parsed_.cluster);
+    });
+    CLI::App* drain =
+        client_command(*cluster, "drain", "Let other nodes lead what a node leads.", "trilog cluster drain 2");
+    drain->add_option("node", parsed_.cluster.node, "number of the node")->required()->check(whole(0, INT32_MAX));
+    drain->add_flag("--dry-run", parsed_.cluster.dry_run, "only say what would happen");
+    on(drain, [this] {
+      parsed_.cluster.action = "drain";
       return cluster_command(parsed_.common, parsed_.cluster);
     });
   }

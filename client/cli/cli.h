@@ -15,6 +15,7 @@ struct NodeCommands {
   std::function<int(const DownOptions&)> down;
   std::function<int(const NodeOptions&)> node;
   std::function<int(const DumpOptions&)> dump;
+  std::function<int(const RescueOptions&)> rescue;
 };
 
 // Parses the arguments, runs one command, returns its exit code (docs/cli.md). Uses standard input, output and error,

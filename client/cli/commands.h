@@ -76,9 +76,24 @@ struct GroupOptions {
 };
 int group_command(const CommonOptions& common, const GroupOptions& options);
 
+struct PartitionOptions {
+  std::string action;  // list, move-leader, elect
+  std::string target;  // TOPIC/PARTITION
+  bool problem = false;
+  bool internal = false;
+  int32_t to = -1;
+  std::optional<int32_t> leader;
+  bool accept_loss = false;
+  bool yes = false;
+  bool dry_run = false;
+};
+int partition_command(const CommonOptions& common, const PartitionOptions& options);
+
 struct ClusterOptions {
-  std::string action = "show";  // show, check
+  std::string action = "show";  // show, check, drain
   std::optional<std::string> wait;
+  int32_t node = -1;
+  bool dry_run = false;
 };
 int cluster_command(const CommonOptions& common, const ClusterOptions& options);
 

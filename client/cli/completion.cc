@@ -37,7 +37,7 @@ std::string bash_script(const std::vector<CompletionEntry>& entries) {
          "  local current=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" words=\"\" i\n"
          "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
          "    case \"${COMP_WORDS[i]}\" in -*) ;; *) case \"$path\" in\n"
-         "      \"\"|topic|group|cluster|node|bench) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n"
+         "      \"\"|topic|group|partition|cluster|node|bench) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n"
          "    esac ;; esac\n"
          "  done\n"
          "  case \"$path\" in\n" +

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "client/cli/commands.h"
 #include "storage/base/units.h"
@@ -175,68 +173,8 @@ class GroupRun {
   client::Admin admin_;
 };
 
-JsonObject cluster_json(const client::ClusterInfo& cluster) {
-  std::vector<JsonObject> nodes;
-  for (const client::NodeInfo& node : cluster.nodes) {
-    JsonObject entry;
-    entry.add("node_id", node.node_id)
-        .add("address", std::string_view(node.address))
-        .add("state", std::string_view(node.state));
-    entry.add_null("pid");
-    nodes.push_back(std::move(entry));
-  }
-  JsonObject object;
-  object.add("cluster_id", std::string_view(cluster.cluster_id));
-  object.add("controller", cluster.controller >= 0 ? std::optional(cluster.controller) : std::nullopt);
-  object.add("version", std::string_view(cluster.version))
-      .add("nodes", std::move(nodes))
-      .add("problems", cluster.problems);
-  return object;
-}
-
-// Up and led; a single copy is worth a word but keeps nobody from working.
-bool healthy(const client::ClusterInfo& cluster) {
-  return cluster.controller >= 0 && !cluster.nodes.empty() &&
-         std::all_of(cluster.nodes.begin(), cluster.nodes.end(), [](const auto& node) { return node.state == "up"; });
-}
-
 }  // namespace
 
 int group_command(const CommonOptions& common, const GroupOptions& options) { return GroupRun(common, options).run(); }
-
-int cluster_command(const CommonOptions& common, const ClusterOptions& options) {
-  Output output(common);
-  watch_signals();
-  int64_t wait_ms = 0;
-  if (options.wait) {
-    Result<int64_t> parsed = parse_duration_ms(*options.wait);
-    if (!parsed.ok()) return output.usage(parsed.status().message());
-    wait_ms = *parsed;
-  }
-  auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
-  std::unique_ptr<client::Client> client = connect(common);
-  client::Admin admin(*client);
-  client::Outcome<client::ClusterInfo> cluster = admin.describe_cluster();
-  while (options.action == "check" && (!cluster.ok() || !healthy(cluster.value())) && pending_signal() == 0 &&
-         std::chrono::steady_clock::now() < give_up) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    cluster = admin.describe_cluster();
-  }
-  if (!cluster.ok()) return output.fail(cluster.error());
-  if (output.json()) {
-    output.json_line(cluster_json(cluster.value()));
-  } else if (!output.quiet()) {
-    output.line("cluster " + cluster->cluster_id + " · version " + cluster->version + " · asked " + common.server +
-                " (" + common.server_source + ")");
-    std::vector<std::vector<std::string>> rows;
-    for (const client::NodeInfo& node : cluster->nodes) {
-      rows.push_back({"  node " + std::to_string(node.node_id), node.address, node.state,
-                      node.node_id == cluster->controller ? "controller" : ""});
-    }
-    output.table(rows);
-    for (const std::string& problem : cluster->problems) output.line("  note           " + problem);
-  }
-  return options.action == "check" && !healthy(cluster.value()) ? kNotNow : kDone;
-}
 
 }  // namespace trilog::cli

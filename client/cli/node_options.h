@@ -56,6 +56,13 @@ struct NodeOptions : CommonNodeOptions {
   int64_t timeout_ms = 30'000;
 };
 
+// trilog rescue: a catalogue for a node whose metadata is lost.
+struct RescueOptions : CommonNodeOptions {
+  std::string data;      // --data: a node's folder, or that of `up` with one node
+  bool yes = false;      // --yes: without asking
+  bool dry_run = false;  // --dry-run: only says what would happen
+};
+
 // trilog dump: shows files to a person.
 struct DumpOptions : CommonNodeOptions {
   std::string path;      // a file, or a folder with such files

@@ -1,8 +1,10 @@
 #include "storage/log/log_directory.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
+#include "storage/log/leader_epoch_cache.h"
 #include "storage/log/log_files.h"
 
 namespace trilog {
@@ -132,6 +134,18 @@ Result<std::vector<PartitionMeta>> LogDirectory::scan(FileSystem& files, const s
     }
   }
   return found;
+}
+
+LeaderEpoch LogDirectory::last_epoch(FileSystem& files, const std::string& folder) {
+  LeaderEpoch last = kNoLeaderEpoch;
+  // A temporary file is newer than leader-epochs.
+  for (const std::string& name : {std::string(kEpochsFile), epochs_temporary(0), epochs_temporary(1)}) {
+    auto bytes = files.read_file(join_path(folder, name));
+    if (!bytes.ok()) continue;
+    auto epochs = LeaderEpochCache::decode(*bytes);
+    if (epochs.ok() && epochs->latest()) last = std::max(last, epochs->latest()->epoch);
+  }
+  return last;
 }
 
 }  // namespace trilog

@@ -39,6 +39,9 @@ class LogDirectory {
   // All partition folders that exist, by topic id and partition, with what their partition.meta says (rescue, and
   // warnings about strangers). Only the ids are set if the file is missing, bad or about another partition.
   static Result<std::vector<PartitionMeta>> scan(FileSystem& files, const std::string& topics_path);
+  // Of the log in a partition's folder, as the file leader-epochs has it: the newest epoch. kNoLeaderEpoch if that
+  // cannot be read; the log may have a few newer ones after a crash.
+  static LeaderEpoch last_epoch(FileSystem& files, const std::string& folder);
 
  private:
   Env& env_;

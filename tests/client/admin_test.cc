@@ -107,6 +107,24 @@ TEST_F(AdminTest, RefusalsHaveTheirCodesAndSayWhatIsWrong) {
   EXPECT_FALSE(admin().list_offsets("nothing", OffsetSpec::kTimestamp, 5).ok());
 }
 
+TEST_F(AdminTest, LeadersAreMovedElectedAndDrained) {
+  start();
+  create_topic("orders", 2);
+  auto moved = admin().move_leader("orders", 1, 1, false);
+  ASSERT_TRUE(moved.ok()) << moved.error().message;
+  EXPECT_EQ(moved->leader, 1);
+  EXPECT_FALSE(moved->changed);
+  EXPECT_THAT(admin().move_leader("orders", 1, 2, true), FailsWith("INVALID_REQUEST"));
+  EXPECT_THAT(admin().move_leader("orders", 5, 1, false), FailsWith("UNKNOWN_PARTITION"));
+  EXPECT_THAT(admin().elect_leader_with_loss("orders", 0, 1, false), FailsWith("INVALID_REQUEST"));
+  EXPECT_THAT(admin().elect_leader_with_loss("nothing", 0, 1, true), FailsWith("UNKNOWN_TOPIC"));
+  auto drained = admin().drain_node(1, false);
+  ASSERT_TRUE(drained.ok()) << drained.error().message;
+  EXPECT_EQ(drained->left, 2);
+  EXPECT_FALSE(drained->changed);
+  EXPECT_THAT(admin().drain_node(9, true), FailsWith("INVALID_REQUEST"));
+}
+
 TEST_F(AdminTest, ListsTopicsByPrefixOverAllPages) {
   start();
   for (int i = 0; i < 30; ++i) create_topic("orders-" + std::to_string(i));

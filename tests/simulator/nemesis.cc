@@ -224,7 +224,7 @@ void Nemesis::strike_leaders(Fault fault) {
   if (fault == Fault::kDrain) {
     say(fault, "node " + std::to_string(node));
     return context_.gateway.ask<api::DrainResult>(
-        asked, 3 * kSecond, [node](Broker& broker, auto done) { broker.drain(BrokerId(node), std::move(done)); },
+        asked, 3 * kSecond, [node](Broker& broker, auto done) { broker.drain({BrokerId(node)}, std::move(done)); },
         [](const Reply<api::DrainResult>&) {});
   }
   if (context_.topics.empty()) return;

@@ -101,7 +101,7 @@ void for_each_request(Check check) {
   check(api::PartitionStatesRequest{{{kExampleTopic, PartitionId(3)}, {TopicId(5, 6), PartitionId(1)}}});
   check(api::MoveLeaderRequest{"orders", PartitionId(3), BrokerId(2), true});
   check(api::ElectLeaderRequest{"orders", PartitionId(3), BrokerId(2), true});
-  check(api::DrainRequest{BrokerId(2)});
+  check(api::DrainRequest{BrokerId(2), true});
   check(api::FindTopicRequest{"orders"});
 }
 template <typename Check>
@@ -120,7 +120,8 @@ void for_each_result(Check check) {
   check(api::AlterTopicResult{example_topic(), true});
   check(example_states());
   check(api::MoveLeaderResult{BrokerId(2), LeaderEpoch(5), true});
-  check(api::ElectLeaderResult{BrokerId(2), LeaderEpoch(5), {{BrokerId(2), LeaderEpoch(4), Offset(99)}}});
+  check(
+      api::ElectLeaderResult{BrokerId(2), LeaderEpoch(5), {{BrokerId(2), LeaderEpoch(4), Offset(99)}}, {BrokerId(1)}});
   check(api::DrainResult{7, 2});
 }
 

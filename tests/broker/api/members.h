@@ -52,8 +52,8 @@ template <> inline constexpr size_t kMembers<api::MoveLeaderRequest> = 4;
 template <> inline constexpr size_t kMembers<api::MoveLeaderResult> = 3;
 template <> inline constexpr size_t kMembers<api::ElectLeaderRequest> = 4;
 template <> inline constexpr size_t kMembers<api::ReplicaReach> = 3;
-template <> inline constexpr size_t kMembers<api::ElectLeaderResult> = 3;
-template <> inline constexpr size_t kMembers<api::DrainRequest> = 1;
+template <> inline constexpr size_t kMembers<api::ElectLeaderResult> = 4;
+template <> inline constexpr size_t kMembers<api::DrainRequest> = 2;
 template <> inline constexpr size_t kMembers<api::DrainResult> = 2;
 template <> inline constexpr size_t kMembers<api::FindTopicRequest> = 1;
 

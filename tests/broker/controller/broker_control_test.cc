@@ -185,12 +185,12 @@ TEST(BrokerControl, ADrainMovesLeadersAndLeavesEverythingElse) {
   builder.topic("a", {partition({1, 2, 3}, {1, 2, 3}, 1), partition({1, 2, 3}, {1}, 1)});
   PlannedState state(builder.build(), builder.next_offset());
   int32_t moved = 0;
-  auto drained = plan_drain(state, BrokerId(1), moved);
+  auto drained = plan_drain(state, {BrokerId(1)}, moved);
   ASSERT_TRUE(drained->ok());
   EXPECT_EQ(drained->value().moved, 1);
   EXPECT_EQ(drained->value().left, 1);
   EXPECT_EQ(state.find_topic("a")->partitions[0].isr, brokers({1, 2, 3}));
-  EXPECT_FALSE(plan_drain(state, BrokerId(9), moved)->ok());
+  EXPECT_FALSE(plan_drain(state, {BrokerId(9)}, moved)->ok());
 }
 
 TEST(BrokerControl, AFolderThatIsNotTheOneUsedLastIsNotTrusted) {  // C8

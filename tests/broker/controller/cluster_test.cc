@@ -418,6 +418,128 @@ TEST(ControllerCluster, ALeadershipMovesOnlyToWhoIsInSync) {  // C14
   EXPECT_EQ(move(9, to).error().code, api::ErrorCode::kUnknownPartition);
 }
 
+class LeadersReturn : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_NO_FATAL_FAILURE(cluster.begin()); }
+  void fail(int id) {
+    cluster.players[id].answers = false;
+    ASSERT_NO_FATAL_FAILURE(cluster.live(5'000));
+    ASSERT_TRUE(cluster.fenced(id));
+  }
+  // The leaders of all partitions but `except` take every replica in.
+  void sync_all(const std::string& except = "") {
+    const ImagePtr before = cluster.node.loader->image();
+    for (const auto& [name, topic] : before->topics()) {
+      if (name == except) continue;
+      const TopicId id = topic->id;
+      for (size_t p = 0; p < topic->partitions.size(); ++p) {
+        const PartitionImage& now = cluster.node.image().find_topic(id)->partitions[p];
+        Player& leader = cluster.players[now.leader.value()];
+        peer::AlterPartition wanted{
+            {id, PartitionId(static_cast<int32_t>(p))}, now.leader_epoch, now.partition_epoch, false, {}};
+        for (BrokerId replica : now.replicas)
+          wanted.isr.push_back({replica, cluster.node.image().find_broker(replica)->epoch});
+        std::optional<PeerError> told;
+        cluster.node.controller->alter_partitions(
+            {BrokerId(leader.id), leader.epoch, {wanted}},
+            [&](const peer::AlterPartitionAnswer& answer) { told = answer.partitions.at(0).error; });
+        ASSERT_TRUE(cluster.node.world.run_until([&] { return told.has_value(); }));
+        ASSERT_EQ(*told, PeerError::kNone);
+      }
+    }
+  }
+  api::Answer<api::MoveLeaderResult> move(int p, int to) {
+    return cluster.node.wait<api::MoveLeaderResult>([&](auto done) {
+      cluster.node.controller->move_leader({"orders", PartitionId(p), BrokerId(to), false}, std::move(done));
+    });
+  }
+  int led_in(const std::string& topic, int id) {
+    int count = 0;
+    for (const PartitionImage& p : cluster.node.image().find_topic(topic)->partitions)
+      count += p.leader == BrokerId(id);
+    return count;
+  }
+  Cluster cluster;
+};
+
+TEST_F(LeadersReturn, SomeSecondsAfterABrokerThatCameBackIsInSyncAgain) {  // C14
+  ASSERT_NO_FATAL_FAILURE(fail(2));
+  EXPECT_EQ(cluster.led_by(2), 0);
+  ASSERT_NO_FATAL_FAILURE(cluster.start(cluster.players[2]));
+  ASSERT_NO_FATAL_FAILURE(cluster.live(20'000));
+  EXPECT_EQ(cluster.led_by(2), 0);  // it has not caught up
+  ASSERT_NO_FATAL_FAILURE(sync_all());
+  ASSERT_NO_FATAL_FAILURE(cluster.live(2'000));
+  EXPECT_EQ(cluster.led_by(2), 0);
+  ASSERT_NO_FATAL_FAILURE(cluster.live(2'000));
+  for (int id : {2, 3, 4}) EXPECT_EQ(cluster.led_by(id), 1) << id;
+  for (int p = 0; p < 3; ++p) EXPECT_EQ(cluster.part(p).leader, cluster.part(p).replicas.front());
+}
+
+TEST_F(LeadersReturn, NotWhileAnythingIsNotInSync) {  // C14
+  ASSERT_TRUE(cluster.node.create({.name = "other", .partitions = 1, .replicas = 3}).ok());
+  ASSERT_NO_FATAL_FAILURE(fail(2));
+  ASSERT_NO_FATAL_FAILURE(cluster.start(cluster.players[2]));
+  ASSERT_NO_FATAL_FAILURE(sync_all("other"));
+  ASSERT_NO_FATAL_FAILURE(cluster.live(20'000));
+  EXPECT_EQ(cluster.led_by(2), 0);
+  // In sync, but the next one dies before the time is up.
+  ASSERT_NO_FATAL_FAILURE(sync_all());
+  ASSERT_NO_FATAL_FAILURE(cluster.live(1'000));
+  for (int refused = 0; refused < 2; ++refused) {
+    cluster.node.controller->on_peer_disconnected(BrokerId(4), true);
+    cluster.node.world.run_for(60 * kMs);
+  }
+  cluster.players[4].answers = false;
+  ASSERT_NO_FATAL_FAILURE(cluster.live(20'000));
+  ASSERT_TRUE(cluster.fenced(4));
+  EXPECT_EQ(cluster.led_by(2) + cluster.led_by(3), 3);
+  ASSERT_NO_FATAL_FAILURE(cluster.start(cluster.players[4]));
+  ASSERT_NO_FATAL_FAILURE(sync_all());
+  ASSERT_NO_FATAL_FAILURE(cluster.live(4'000));
+  for (int id : {2, 3, 4}) EXPECT_EQ(cluster.led_by(id), 1) << id;
+}
+
+TEST_F(LeadersReturn, AFewAtATime) {  // C14
+  ASSERT_TRUE(cluster.node.create({.name = "many", .partitions = 240, .replicas = 3}).ok());
+  ASSERT_NO_FATAL_FAILURE(fail(3));
+  ASSERT_NO_FATAL_FAILURE(cluster.start(cluster.players[3]));
+  ASSERT_NO_FATAL_FAILURE(sync_all());
+  int before = led_in("many", 3);
+  ASSERT_EQ(before, 0);
+  for (int second = 0; second < 12; ++second) {
+    ASSERT_NO_FATAL_FAILURE(cluster.live(1'000));
+    int now = led_in("many", 3);
+    EXPECT_LE(now - before, 25 + 25);  // two of the pauses may end in the same second
+    before = now;
+  }
+  EXPECT_EQ(before, 80);
+  EXPECT_EQ(cluster.led_by(3), 1);
+}
+
+TEST_F(LeadersReturn, NotWhatAnOperatorMovedOrDrained) {  // C14
+  ASSERT_NO_FATAL_FAILURE(fail(2));
+  ASSERT_NO_FATAL_FAILURE(cluster.start(cluster.players[2]));
+  ASSERT_NO_FATAL_FAILURE(sync_all());
+  int of_two = 0;
+  while (cluster.part(of_two).replicas.front() != BrokerId(2)) ++of_two;
+  const int to = cluster.part(of_two).leader == BrokerId(3) ? 4 : 3;
+  ASSERT_TRUE(move(of_two, to).ok());
+  ASSERT_NO_FATAL_FAILURE(cluster.live(10'000));
+  EXPECT_EQ(cluster.part(of_two).leader, BrokerId(to));
+  // By then nothing is pending any more: a drained node stays so as well.
+  auto drain = [&](bool validate_only) {
+    return cluster.node.wait<api::DrainResult>([&](auto done) {
+      cluster.node.controller->drain_broker({BrokerId(to), validate_only}, std::move(done));
+    });
+  };
+  EXPECT_EQ(drain(true)->moved, cluster.led_by(to));
+  EXPECT_GT(cluster.led_by(to), 0);
+  EXPECT_GT(drain(false)->moved, 0);
+  ASSERT_NO_FATAL_FAILURE(cluster.live(10'000));
+  EXPECT_EQ(cluster.led_by(to), 0);
+}
+
 TEST(ControllerCluster, DamageReportedByABrokerMovesItsLeadershipAway) {  // S9
   Cluster cluster;
   ASSERT_NO_FATAL_FAILURE(cluster.begin());

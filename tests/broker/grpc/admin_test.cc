@@ -73,6 +73,63 @@ TEST_F(AdminTest, CreatesDescribesAltersTrimsAndDeletesATopic) {
               IsRefused(StatusCode::NOT_FOUND, "UNKNOWN_TOPIC", kNotWritten));
 }
 
+TEST_F(AdminTest, ALeadershipMovesOnlyToWhoIsInSync) {
+  create_topic("orders", 2);
+  v1::MoveLeaderRequest move;
+  move.set_topic("orders");
+  move.set_partition(1);
+  move.set_to_node_id(1);
+  v1::MoveLeaderResponse moved;
+  Call call;
+  ASSERT_TRUE(admin_->MoveLeader(&call, move, &moved).ok());
+  EXPECT_FALSE(moved.changed());  // it leads already
+  EXPECT_EQ(moved.leader(), 1);
+  move.set_to_node_id(2);
+  Refusal nobody = refused_call(&v1::Admin::Stub::MoveLeader, move);
+  EXPECT_THAT(nobody, IsRefused(StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST", kNotWritten));
+  EXPECT_THAT(nobody.error.message(), HasSubstr("node 2 is not in sync"));
+  move.set_partition(2);
+  EXPECT_THAT(refused_call(&v1::Admin::Stub::MoveLeader, move),
+              IsRefused(StatusCode::NOT_FOUND, "UNKNOWN_PARTITION", kNotWritten));
+  move.set_topic("ordrs");
+  EXPECT_THAT(refused_call(&v1::Admin::Stub::MoveLeader, move),
+              IsRefused(StatusCode::NOT_FOUND, "UNKNOWN_TOPIC", kNotWritten));
+}
+
+TEST_F(AdminTest, RecordsAreGivenUpOnlyKnowinglyAndOnlyWhereNobodyLeads) {
+  create_topic("orders", 1);
+  v1::ElectLeaderRequest elect;
+  elect.set_topic("orders");
+  Refusal unaware = refused_call(&v1::Admin::Stub::ElectLeader, elect);
+  EXPECT_THAT(unaware, IsRefused(StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST", kNotWritten));
+  EXPECT_THAT(unaware.error.message(), HasSubstr("accept_loss"));
+  elect.set_accept_loss(true);
+  elect.set_leader(1);
+  Refusal led = refused_call(&v1::Admin::Stub::ElectLeader, elect);
+  EXPECT_THAT(led, IsRefused(StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST", kNotWritten));
+  EXPECT_THAT(led.error.message(), HasSubstr("is led by node 1"));
+  elect.set_topic("nothing");
+  EXPECT_EQ(refused_call(&v1::Admin::Stub::ElectLeader, elect).status, StatusCode::NOT_FOUND);
+}
+
+TEST_F(AdminTest, ADrainedNodeSaysWhatNobodyElseCanLead) {
+  create_topic("orders", 3);
+  v1::DrainNodeRequest drain;
+  drain.set_node_id(1);
+  for (bool validate_only : {true, false}) {
+    drain.set_validate_only(validate_only);
+    v1::DrainNodeResponse drained;
+    Call call;
+    ASSERT_TRUE(admin_->DrainNode(&call, drain, &drained).ok());
+    EXPECT_EQ(drained.moved(), 0);
+    EXPECT_EQ(drained.left(), 3);
+    EXPECT_FALSE(drained.changed());
+  }
+  drain.set_node_id(7);
+  EXPECT_THAT(refused_call(&v1::Admin::Stub::DrainNode, drain),
+              IsRefused(StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST", kNotWritten));
+}
+
 TEST_F(AdminTest, RefusesWhatCannotBeCreatedOrChanged) {
   create_topic("orders");
   v1::CreateTopicRequest create;

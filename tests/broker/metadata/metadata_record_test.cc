@@ -36,6 +36,7 @@ std::vector<MetadataRecord> one_of_each() {
                           LeaderEpoch(5),
                           true},
           RemoveTopicRecord{kTopic},
+          AuditRecord{AuditRecord::Kind::kRescued, 1'700'000'000'000},
           AuditRecord{AuditRecord::Kind::kLossReported, 1'700'000'000'000, kTopic, PartitionId(2), BrokerId(1),
                       LeaderEpoch(5), "why"},
           ProducerIdsRecord{ProducerId(2000)}};
