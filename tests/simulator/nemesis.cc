@@ -88,6 +88,7 @@ void Nemesis::strike(Fault fault) {
     case Fault::kReadFails:
     case Fault::kDiskFull: return strike_disk(fault, node);
     case Fault::kWipe: return wipe();
+    case Fault::kForget: return forget();
     case Fault::kMoveLeader:
     case Fault::kDrain: return strike_leaders(fault);
   }
@@ -210,9 +211,57 @@ void Nemesis::wipe() {
   const int node = plan_.fragile_node;
   say(Fault::kWipe, "node " + std::to_string(node));
   ++context_.counters.wipes;
-  observer_.disk_harmed(node);
   context_.cluster.wipe(node);
+  observer_.disk_replaced(node);
   start_later(node, 10 * kMs, 4 * kSecond);
+}
+
+// What was promised while one node could not be reached is on two others. Then one of these forgets it, and the last
+// one that has it goes away for a while, as the one that was left behind comes back.
+void Nemesis::forget() {
+  const int node = plan_.fragile_node;
+  int behind = other_than(node);
+  int last = other_than(node);
+  while (last == behind) last = other_than(node);
+  say(Fault::kForget, "node " + std::to_string(node) + ", with " + std::to_string(behind) + " left behind and " +
+                          std::to_string(last) + " away");
+  ++context_.counters.cuts;
+  context_.cluster.network().isolate(id(behind));
+  undo_later(200 * kMs, 4 * kSecond, [this, node, behind, last] {
+    if (random_.chance(50)) {
+      ++context_.counters.wipes;
+      context_.cluster.wipe(node);
+      observer_.disk_replaced(node);
+    } else {
+      rot_metadata(node);
+    }
+    ++context_.counters.crashes;
+    context_.cluster.kill(last);
+    context_.journal.note("node " + std::to_string(node) + " forgets, node " + std::to_string(last) + " dies");
+    for (int other = 1; other <= plan_.nodes; ++other) {
+      if (other != behind) context_.cluster.network().heal(id(behind), id(other));
+    }
+    start_later(node, 1 * kMs, 200 * kMs);
+    start_later(last, 1 * kSecond, 5 * kSecond);
+  });
+}
+
+// A bit of the newest entries of its metadata log flips while it is down.
+void Nemesis::rot_metadata(int node) {
+  sim::SimCluster& cluster = context_.cluster;
+  sim::SimDisk& disk = cluster.disk(node);
+  ++context_.counters.rotten_metadata;
+  cluster.kill(node);
+  std::string newest;
+  for (const std::string& path : disk.durable().all_files()) {
+    if (path.find("/metadata/") != std::string::npos && path.ends_with(".log")) newest = path;
+  }
+  if (newest.empty()) return;
+  const uint64_t size = disk.durable().content(disk.durable().find(newest)).size();
+  if (size == 0) return;
+  const uint64_t bit = size * 8 - 1 - random_.below(std::min<uint64_t>(size, 400) * 8);
+  context_.journal.note("bit " + std::to_string(bit) + " of " + std::to_string(size * 8) + " in " + newest + " flips");
+  disk.flip_bit(newest, bit);
 }
 
 // --- by hand
