@@ -227,7 +227,7 @@ void Nemesis::forget() {
                           std::to_string(last) + " away");
   ++context_.counters.cuts;
   context_.cluster.network().isolate(id(behind));
-  undo_later(200 * kMs, 4 * kSecond, [this, node, behind, last] {
+  undo_later(500 * kMs, 8 * kSecond, [this, node, behind, last] {
     if (random_.chance(50)) {
       ++context_.counters.wipes;
       context_.cluster.wipe(node);
@@ -259,7 +259,8 @@ void Nemesis::rot_metadata(int node) {
   if (newest.empty()) return;
   const uint64_t size = disk.durable().content(disk.durable().find(newest)).size();
   if (size == 0) return;
-  const uint64_t bit = size * 8 - 1 - random_.below(std::min<uint64_t>(size, 400) * 8);
+  const uint64_t newest_bytes = std::min<uint64_t>(size, random_.chance(50) ? 300 : 4'000);
+  const uint64_t bit = size * 8 - 1 - random_.below(newest_bytes * 8);
   context_.journal.note("bit " + std::to_string(bit) + " of " + std::to_string(size * 8) + " in " + newest + " flips");
   disk.flip_bit(newest, bit);
 }
