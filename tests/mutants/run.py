@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Shows that the tests can fail: applies each patch below this folder, a deliberate bug, to a copy of the tree, builds
 there what is to find it, and runs that until it does. The folder names the test: crash (crash_test), cluster (the
-simulator, seeds from 1 on), exploration (every state of a small cluster). Exits 1 if a bug is not caught, or a patch no
-longer applies or builds.
+simulator, seeds from 1 on), quorum (random worlds of Raft nodes), exploration (every state of a small cluster). Exits 1
+if a bug is not caught, or a patch no longer applies or builds.
 
-  tests/mutants/run.py [--harness crash|cluster|exploration] [--only NAME] [--seeds N] [--states N] [--tree DIR]
+  tests/mutants/run.py [--harness crash|cluster|quorum|exploration] [--only NAME] [--seeds N] [--states N] [--tree DIR]
 """
 import argparse
 import os
@@ -99,28 +99,38 @@ class Cluster(Harness):
         return self.find(tree, min(30, self.most))
 
 
-class Exploration(Harness):
-    target, unit = "controller_test", "states"
+class UnitTest(Harness):
+    """A test that tries many states or worlds by itself."""
     most = 0
 
     def __init__(self, options):
         pass
 
     def find(self, tree, _):
-        result = run(["build/release/controller_test", "--gtest_filter=Exploration.Whoever*"], tree,
-                     timeout=SECONDS_PER_RUN)
+        result = run([f"build/release/{self.target}", f"--gtest_filter={self.tests}"], tree, timeout=SECONDS_PER_RUN)
         if result.returncode == 0:
             return 0, None, "nothing found"
-        states = re.search(r"\(result\.states\) > .*actual: (\d+)", result.stdout)
-        said = re.search(r'^ +Which is: "?(\S.*)|^  result\.violation\n.*"(.*?)\\n', result.stdout, re.MULTILINE)
-        words = (said.group(1) or said.group(2)) if said else result.stdout.strip().split("\n")[-1]
-        return 1, int(states.group(1)) if states else None, words
+        count = re.search(self.count, result.stdout)
+        said = re.search(self.words, result.stdout + result.stderr, re.MULTILINE)
+        return 1, int(count.group(1)) if count else None, said.group(1) if said else "it failed"
 
     def sound(self, tree):
         return self.find(tree, 0)
 
 
-HARNESSES = {"crash": Crash, "cluster": Cluster, "exploration": Exploration}
+class Quorum(UnitTest):
+    target, unit, tests = "quorum_test", "worlds", "RaftRandomWorlds.*"
+    count = r"RaftRandomWorlds.*seed (\d+)"
+    words = r"(check failed: .*)"
+
+
+class Exploration(UnitTest):
+    target, unit, tests = "controller_test", "states", "Exploration.Whoever*"
+    count = r"\(result\.states\) > .*actual: (\d+)"
+    words = r'^  result\.violation\n +Which is: "(.*?)\\n'
+
+
+HARNESSES = {"crash": Crash, "cluster": Cluster, "quorum": Quorum, "exploration": Exploration}
 
 
 def try_mutant(patch, tree, harness):

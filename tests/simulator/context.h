@@ -31,6 +31,7 @@ inline constexpr size_t kMinInSync = 2;  // the default that goes with them
   X(pauses, "processes stopped and continued")                                      \
   X(clean_stops, "clean stops")                                                     \
   X(wipes, "disks replaced by empty ones")                                          \
+  X(struck_controllers, "controllers struck when something had to be decided")      \
   X(rotten_metadata, "bits flipped in a metadata log")                              \
   X(deaths, "processes that ended themselves")                                      \
   X(acknowledged, "records acknowledged")                                           \

@@ -20,6 +20,7 @@ Nemesis::Nemesis(Context& context, Observer& observer, const Plan& plan)
 }
 
 void Nemesis::start() {
+  over_ = false;
   bool any = false;
   for (size_t i = 0; i < kFaults; ++i) {
     if (plan_.interval_ns[i] == 0) continue;
@@ -139,6 +140,8 @@ void Nemesis::strike_process(Fault fault, int node) {
   undo_later(20 * kMs, random_.chance(50) ? 500 * kMs : 6 * kSecond, [this, node] {
     if (!context_.cluster.paused(node)) return;
     context_.journal.note("node " + std::to_string(node) + " goes on");
+    // A machine that was asleep gets its network back later than its processes.
+    if (random_.chance(30)) isolate_for_a_while(node);
     context_.cluster.resume(node);
   });
 }
@@ -167,6 +170,18 @@ void Nemesis::strike_network(Fault fault) {
   undo_later(50 * kMs, short_one ? 2 * kSecond : 8 * kSecond, [this, a, b, all] {
     context_.journal.note(all ? "all links heal" : "link " + std::to_string(a) + " " + std::to_string(b) + " heals");
     all ? context_.cluster.network().heal() : context_.cluster.network().heal(id(a), id(b));
+  });
+}
+
+void Nemesis::isolate_for_a_while(int node) {
+  context_.journal.note("node " + std::to_string(node) + " is alone");
+  ++context_.counters.cuts;
+  context_.cluster.network().isolate(id(node));
+  undo_later(100 * kMs, 3 * kSecond, [this, node] {
+    context_.journal.note("node " + std::to_string(node) + " is no longer alone");
+    for (int other = 1; other <= plan_.nodes; ++other) {
+      if (other != node) context_.cluster.network().heal(id(node), id(other));
+    }
   });
 }
 
@@ -286,6 +301,31 @@ void Nemesis::strike_leaders(Fault fault) {
   context_.gateway.ask<api::MoveLeaderResult>(
       asked, 3 * kSecond, [request](Broker& broker, auto done) { broker.move_leader(request, std::move(done)); },
       [](const Reply<api::MoveLeaderResult>&) {});
+}
+
+void Nemesis::heard(const std::string& env, std::string_view line) {
+  auto says = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
+  const bool leads = says(" leads the metadata log");
+  if (leads) controller_ = std::stoi(env.substr(env.find('-') + 1));
+  const bool decides = leads || says("asks for in-sync replicas") || says("is gone or silent") || says("cut a torn tail");
+  if (over_ || controller_ == 0 || !plan_.strikes_at_decisions || !decides || !random_.chance(6)) return;
+  undo_later(0, 3 * kMs, [this] { strike_controller(); });
+}
+
+void Nemesis::strike_controller() {
+  const int node = controller_;
+  if (!context_.cluster.runs(node)) return;
+  ++context_.counters.struck_controllers;
+  context_.journal.note("FAULT at the controller, node " + std::to_string(node));
+  if (random_.chance(40)) return isolate_for_a_while(node);
+  if (random_.chance(50)) {
+    ++context_.counters.crashes;
+    context_.cluster.kill(node);
+  } else {
+    ++context_.counters.power_cuts;
+    context_.cluster.power_cut(node, sim::CrashPolicy::lose_all());
+  }
+  start_later(node, 100 * kMs, 5 * kSecond);
 }
 
 // --- the end

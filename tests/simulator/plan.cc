@@ -67,6 +67,7 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   plan.hot_partition = random.chance(25);
   plan.frequent_snapshots = random.chance(40);
   for (size_t i = kFaultsDrawnFirst; i < kFaults; ++i) draw_fault(i);
+  plan.strikes_at_decisions = random.chance(30) && !options.no_faults;
   for (const Fault fault : options.without) plan.interval(fault) = 0;
   if (options.duration_ns > 0) plan.duration_ns = options.duration_ns;
   return plan;

@@ -57,6 +57,7 @@ struct Plan {
   int32_t synced_partitions = 8;
   int32_t replicated_partitions = 2;  // 0: no such topic
   bool small_segments = false;
+  bool strikes_at_decisions = false;  // of the controller
   bool frequent_snapshots = false;  // of the metadata
   bool hot_partition = false;  // most write to one partition, fast: several writes between two syncs
 
