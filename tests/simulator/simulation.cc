@@ -20,6 +20,7 @@ sim::SimClusterOptions cluster_options(const Plan& plan) {
   options.shards_max = plan.shards_max;
   options.network = plan.network;
   options.broker.offsets_partitions = 2;
+  if (plan.replica_lag_ms > 0) options.broker.replica.replica_lag_ms_max = plan.replica_lag_ms;
   if (plan.frequent_snapshots) options.broker.metadata_snapshot_bytes = 2'000;
   return options;
 }
