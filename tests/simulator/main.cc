@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/simulator/batch.h"
+#include "tests/simulator/explore.h"
 
 namespace trilog::simulator {
 namespace {
@@ -13,6 +14,7 @@ int usage() {
   std::fputs(
       "simulator --seed N | --seeds A..B  [--nodes 3|5] [--time 30s|1h] [--jobs N] [--results FILE] [--trace]\n"
       "          [--history FILE] [--without FAULT]... [--no-faults] [--counters] [--require-counters]\n"
+      "simulator --explore\n"
       "\n"
       "  --seed N            one seed, in this process\n"
       "  --seeds A..B        each in a process of its own, --jobs of them at a time\n"
@@ -23,6 +25,7 @@ int usage() {
       "  --history FILE      what clients saw, as history_check reads it (of one seed)\n"
       "  --counters          how often what must happen sometimes did\n"
       "  --require-counters  fails if something of it never happened in the batch\n"
+      "  --explore           every state of one partition within bounds, breadth-first\n"
       "\n"
       "Prints \"seed N hash HEX events N\" per seed. Exit code 1: a violation, with the command that replays it.\n",
       stderr);
@@ -90,6 +93,7 @@ bool parse_option(int argc, char** argv, int& i, BatchOptions& options) {
 int main(int argc, char** argv) {
   using namespace trilog::simulator;
   BatchOptions options;
+  if (argc == 2 && std::strcmp(argv[1], "--explore") == 0) return explore();
   for (int i = 1; i < argc; ++i) {
     if (!parse_option(argc, argv, i, options)) return usage();
   }
