@@ -104,6 +104,7 @@ Status BrokerImpl::open_metadata() {
   config.cluster = folder_->identity().cluster;
   config.self = Voter{self(), folder_->identity().directory};
   config.voters = {config.self};
+  config.snapshot_bytes = options_.metadata_snapshot_bytes;
   config.was_member = folder_->identity().broker_epoch >= BrokerEpoch(0);
   if (transport_ != nullptr) {
     config.voters.clear();

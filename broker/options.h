@@ -55,6 +55,7 @@ struct BrokerOptions {
   GroupOptions group;
   ControllerOptions controller;
   int32_t offsets_partitions = 8;  // of __consumer_offsets, when it is made
+  uint64_t metadata_snapshot_bytes = 1u << 20;  // of the metadata log, after which its state is saved
 };
 
 inline constexpr std::string_view kInsecureConsent = "I accept that anyone on this network can read and write";

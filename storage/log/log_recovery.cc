@@ -121,6 +121,7 @@ Status Recovery::make_durable(size_t from) {
     TRY(segment(i).open_for_writing());
     TRY(segment(i).file()->sync_now());
     segment(i).file()->drop_cache();
+    TRY(segment(i).open_for_writing());  // a cut that never reached the disk is undone by that: the size is read again
     leave(i);
   }
   // The folders as well, up to the data folder: the process may have died before it synced the names it had made.

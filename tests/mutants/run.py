@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Shows that the crash test can fail: applies each patch of this folder, a deliberate bug, to a copy of the tree, builds
-only crash_test there, and runs it. Exits 1 if a bug is not caught, or a patch no longer applies or builds.
+"""Shows that the tests can fail: applies each patch below this folder, a deliberate bug, to a copy of the tree, builds
+there what is to find it, and runs that until it does. The folder names the test: crash (crash_test), cluster (the
+simulator, seeds from 1 on), quorum (random worlds of Raft nodes), exploration (every state of a small cluster). Exits 1
+if a bug is not caught, or a patch no longer applies or builds.
 
-  tests/mutants/run.py [--states N] [--seed S] [--only NAME] [--keep]
+  tests/mutants/run.py [--harness crash|cluster|quorum|exploration] [--only NAME] [--seeds N] [--states N] [--tree DIR]
 """
 import argparse
 import os
 import pathlib
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,21 +19,24 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SECONDS_PER_RUN = 900
+SECONDS_PER_RUN = 3600
+WORDS_MAX = 110
 
 
 def copy_tree(target):
-    """Tracked and new files, but not what .gitignore names; everything except build and .git outside a repository."""
+    """Tracked and new files, but not what .gitignore names; everything except build and .git outside a repository.
+    What is there already and equal keeps its time, so that nothing is built again for it."""
     listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
                              capture_output=True)
     if listing.returncode != 0:
         shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", "build"), dirs_exist_ok=True)
         return
     for name in filter(None, listing.stdout.decode().split("\0")):
-        source = ROOT / name
-        if source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+        source, copy = ROOT / name, target / name
+        if not source.is_file() or copy.is_file() and copy.read_bytes() == source.read_bytes():
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
 
 
 def run(command, tree, **options):
@@ -44,76 +50,155 @@ def apply(patch, tree, *flags):
     return run(["git", "apply", "--whitespace=nowarn", *flags, str(patch)], tree).returncode == 0
 
 
-def build(tree):
-    result = run(["cmake", "--build", "build/release", "--target", "crash_test"], tree)
-    return None if result.returncode == 0 else (result.stdout + result.stderr)[-3000:]
+class Harness:
+    """find() answers (exit code, how many states or seeds it took, what it said): 1 is caught, 0 is not."""
+
+    def build(self, tree):
+        result = run(["cmake", "--build", "build/release", "--target", self.target], tree)
+        return None if result.returncode == 0 else (result.stdout + result.stderr)[-3000:]
 
 
-def crash_test(tree, states, seed):
-    """(exit code, states needed, what it said)"""
-    try:
-        result = run(["build/release/crash_test", f"--states={states}", f"--seed={seed}"], tree,
-                     timeout=SECONDS_PER_RUN)
-    except subprocess.TimeoutExpired:
-        return 1, None, "did not end"
-    said = result.stderr.strip() or result.stdout.strip()
-    found = re.search(r"VIOLATION in state (\d+): (.*)", said)
-    if found:
-        return result.returncode, int(found.group(1)), found.group(2)
-    return result.returncode, None, said.split("\n")[-1][:100]
+class Crash(Harness):
+    target, unit = "crash_test", "states"
+
+    def __init__(self, options):
+        self.most = options.states
+
+    def find(self, tree, most):
+        result = run(["build/release/crash_test", f"--states={most}", "--seed=1"], tree, timeout=SECONDS_PER_RUN)
+        said = result.stderr.strip() or result.stdout.strip()
+        found = re.search(r"VIOLATION in state (\d+): (.*)", said)
+        if found:
+            return result.returncode, int(found.group(1)), found.group(2)
+        return result.returncode, None, said.split("\n")[-1]
+
+    def sound(self, tree):
+        return self.find(tree, max(2000, self.most // 10))
 
 
-def try_mutant(patch, tree, options):
-    """(ok, states, words) of one patch; leaves the tree as it was."""
+class Cluster(Harness):
+    target, unit = "simulator", "seeds"
+
+    def __init__(self, options):
+        self.most = options.seeds
+        self.flags = [flag for fault in options.without for flag in ("--without", fault)]
+
+    def find(self, tree, most):
+        batch = run(["build/release/simulator", "--seeds", f"1..{most}", "--until-failure", "--jobs",
+                     str(os.cpu_count() or 2), *self.flags], tree, timeout=SECONDS_PER_RUN)
+        failed = [int(seed) for seed in re.findall(r"^seed (\d+) .*FAILED", batch.stdout, re.MULTILINE)]
+        if not failed:
+            return batch.returncode, None, batch.stdout.strip().split("\n")[-1]
+        # Seeds run side by side; the first of them tells it once more, alone.
+        seed = min(failed)
+        alone = run(["build/release/simulator", "--seed", str(seed), *self.flags], tree, timeout=SECONDS_PER_RUN)
+        said = re.search(r"^VIOLATION (.*)|^\S+:\d+: (check failed: .*)", alone.stderr, re.MULTILINE)
+        return 1, seed, (said.group(1) or said.group(2)) if said else batch.stderr.strip().split("\n")[-1]
+
+    def sound(self, tree):
+        return self.find(tree, min(30, self.most))
+
+
+class UnitTest(Harness):
+    """A test that tries many states or worlds by itself."""
+    most = 0
+
+    def __init__(self, options):
+        pass
+
+    def find(self, tree, _):
+        result = run([f"build/release/{self.target}", f"--gtest_filter={self.tests}"], tree, timeout=SECONDS_PER_RUN)
+        if result.returncode == 0:
+            return 0, None, "nothing found"
+        count = re.search(self.count, result.stdout)
+        said = re.search(self.words, result.stdout + result.stderr, re.MULTILINE)
+        return 1, int(count.group(1)) if count else None, said.group(1) if said else "it failed"
+
+    def sound(self, tree):
+        return self.find(tree, 0)
+
+
+class Quorum(UnitTest):
+    target, unit, tests = "quorum_test", "worlds", "RaftRandomWorlds.*"
+    count = r"RaftRandomWorlds.*seed (\d+)"
+    words = r"(check failed: .*)"
+
+
+class Exploration(UnitTest):
+    target, unit, tests = "controller_test", "states", "Exploration.Whoever*"
+    count = r"\(result\.states\) > .*actual: (\d+)"
+    words = r'^  result\.violation\n +Which is: "(.*?)\\n'
+
+
+HARNESSES = {"crash": Crash, "cluster": Cluster, "quorum": Quorum, "exploration": Exploration}
+
+
+def try_mutant(patch, tree, harness):
+    """(ok, how many, words) of one patch; leaves the tree as it was."""
     if not apply(patch, tree):
         return False, None, "DOES NOT APPLY"
     try:
-        failure = build(tree)
+        failure = harness.build(tree)
         if failure is not None:
             sys.stderr.write(failure)
             return False, None, "DOES NOT BUILD"
-        code, states, words = crash_test(tree, options.states, options.seed)
+        try:
+            code, count, words = harness.find(tree, harness.most)
+        except subprocess.TimeoutExpired:
+            return True, None, "did not end"
     finally:
         if not apply(patch, tree, "--reverse"):
             sys.exit(f"{patch.name}: cannot be taken back")
-    return (True, states, words) if code == 1 else (False, None, f"NOT CAUGHT in {options.states} states")
+    return (True, count, words) if code == 1 else (False, None, f"NOT CAUGHT: {words}")
+
+
+def try_folder(name, harness, patches, tree):
+    """How many of them are not caught."""
+    failure = harness.build(tree)
+    if failure is not None:
+        sys.exit(failure)
+    code, _, words = harness.sound(tree)
+    if code != 0:
+        sys.exit(f"{name}: the tree itself fails: {words}")
+    print(f"{name + ': bug':<45} {harness.unit:>7}  {'seconds':>7}  caught by", flush=True)
+    survivors, counts = 0, []
+    for patch in patches:
+        began = time.monotonic()
+        caught, count, words = try_mutant(patch, tree, harness)
+        survivors += not caught
+        counts += [count] if count is not None else []
+        print(f"{patch.stem:<45} {count if count is not None else '-':>7}  {time.monotonic() - began:>7.1f}  "
+              f"{words[:WORDS_MAX]}", flush=True)
+    median = f", median {statistics.median(counts):g} {harness.unit}" if counts else ""
+    print(f"{len(patches) - survivors} of {len(patches)} deliberate bugs caught{median}\n", flush=True)
+    return survivors
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--states", type=int, default=60000, help="states to look for each bug in")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--harness", choices=HARNESSES, help="only the patches of this folder")
     parser.add_argument("--only", default="", help="patches whose name contains this")
-    parser.add_argument("--keep", action="store_true", help="keep the copy of the tree")
+    parser.add_argument("--seeds", type=int, default=2000, help="seeds of the simulator to look for each bug in")
+    parser.add_argument("--states", type=int, default=60000, help="states of the crash test, likewise")
+    parser.add_argument("--without", action="append", default=[], help="a fault the simulator leaves out")
+    parser.add_argument("--tree", type=pathlib.Path, help="the copy to work in; it stays, and is brought up to date")
     options = parser.parse_args()
-    patches = sorted(path for path in HERE.glob("*.patch") if options.only in path.name)
-    if not patches:
+    chosen = {name: sorted(path for path in (HERE / name).glob("*.patch") if options.only in path.name)
+              for name in HARNESSES if options.harness in (None, name)}
+    if not any(chosen.values()):
         sys.exit("no patch to try")
-    tree = pathlib.Path(tempfile.mkdtemp(prefix="trilog-mutants-"))
+    tree = options.tree.absolute() if options.tree else pathlib.Path(tempfile.mkdtemp(prefix="trilog-mutants-"))
+    survivors = 0
     try:
         copy_tree(tree)
         configured = run(["cmake", "--preset", "release"], tree)
         if configured.returncode != 0:
             sys.exit(configured.stdout + configured.stderr)
-        failure = build(tree)
-        if failure is not None:
-            sys.exit(failure)
-        code, _, words = crash_test(tree, max(2000, options.states // 10), options.seed)
-        if code != 0:
-            sys.exit("the tree itself fails: " + words)
-        print(f"{'bug':<40} {'states':>7}  {'seconds':>7}  caught by", flush=True)
-        survivors = 0
-        for patch in patches:
-            began = time.monotonic()
-            caught, states, words = try_mutant(patch, tree, options)
-            survivors += not caught
-            print(f"{patch.stem:<40} {states if states is not None else '-':>7}  {time.monotonic() - began:>7.1f}  "
-                  f"{words[:90]}", flush=True)
-        print(f"{len(patches) - survivors} of {len(patches)} deliberate bugs caught")
+        for name, patches in chosen.items():
+            if patches:
+                survivors += try_folder(name, HARNESSES[name](options), patches, tree)
     finally:
-        if options.keep:
-            print(f"the copy is {tree}")
-        else:
+        if not options.tree:
             shutil.rmtree(tree, ignore_errors=True)
     return 1 if survivors else 0
 

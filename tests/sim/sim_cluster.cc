@@ -60,7 +60,7 @@ DirectoryId SimCluster::make_folder(Node& node) {
   auto env = world_.make_env(*node.disk, "up");
   Result<FolderIdentity> identity = DataFolder::make(*env, kDataFolder, id(node.number), cluster_id_);
   CHECK(identity.ok());
-  return identity->directory;
+  return node.directory = identity->directory;
 }
 
 // --- processes

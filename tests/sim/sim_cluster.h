@@ -58,6 +58,8 @@ class SimCluster {
   // Of its process: another number after every start. 0: never started.
   uint64_t life(int number) const { return node(number).life; }
   SimDisk& disk(int number) { return *node(number).disk; }
+  // Of the folder that is on its disk now.
+  DirectoryId directory(int number) const { return node(number).directory; }
   MemoryStateStoreProvider& stores(int number) { return node(number).stores; }
   SimNetwork& network() { return network_; }
   World& world() { return world_; }
@@ -90,6 +92,7 @@ class SimCluster {
     size_t shards = 1;
     State state = State::kDown;
     std::unique_ptr<SimDisk> disk;
+    DirectoryId directory;
     MemoryStateStoreProvider stores;
     std::vector<std::unique_ptr<SimEnv>> envs;
     std::unique_ptr<PeerTransport> transport;

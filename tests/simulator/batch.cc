@@ -88,8 +88,9 @@ class Batch {
   int run() {
     if (!options_.results.empty() && !read_results()) return 2;
     uint64_t next = options_.first;
-    while (next <= options_.last || !running_.empty()) {
-      while (next <= options_.last && running_.size() < options_.jobs) {
+    auto more = [&] { return next <= options_.last && (failed_.empty() || !options_.until_failure); };
+    while (more() || !running_.empty()) {
+      while (more() && running_.size() < options_.jobs) {
         if (!done_.contains(next)) begin(next);
         ++next;
       }

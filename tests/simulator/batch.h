@@ -19,6 +19,7 @@ struct BatchOptions {
   bool trace = false;
   bool show_counters = false;
   bool require_counters = false;
+  bool until_failure = false;  // no seed is begun after one that failed
 };
 
 // The exit code: 0 if all is well, 1 if a seed failed or a required counter stayed 0, 2 if a file cannot be used.

@@ -31,6 +31,8 @@ inline constexpr size_t kMinInSync = 2;  // the default that goes with them
   X(pauses, "processes stopped and continued")                                      \
   X(clean_stops, "clean stops")                                                     \
   X(wipes, "disks replaced by empty ones")                                          \
+  X(struck_controllers, "controllers struck when something had to be decided")      \
+  X(rotten_metadata, "bits flipped in a metadata log")                              \
   X(deaths, "processes that ended themselves")                                      \
   X(acknowledged, "records acknowledged")                                           \
   X(read, "records read")                                                           \
@@ -53,10 +55,13 @@ inline constexpr size_t kMinInSync = 2;  // the default that goes with them
   X(torn_tails, "torn tails cut")                                                   \
   X(coordinator_moves, "leaders of the offsets topic elected")                      \
   X(wiped_rejoined, "wiped nodes that joined again")                                \
+  X(metadata_repaired, "damaged metadata fetched anew")                             \
+  X(snapshots_installed, "metadata that came as a snapshot")                        \
   X(zombie_leaders, "writes refused by a leader that the controller does not hear") \
   X(accepted_losses, "elections with accepted loss")                                \
   X(elections_by_hand, "leaders named by an operator, nothing lost")                \
-  X(ack_checks, "acknowledgements found on disks")
+  X(ack_checks, "acknowledgements found on disks")                                  \
+  X(leader_checks, "elected leaders found to have what was acknowledged")
 
 struct Counters {
 #define TRILOG_COUNTER_FIELD(name, text) uint64_t name = 0;

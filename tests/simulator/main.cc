@@ -14,6 +14,7 @@ int usage() {
   std::fputs(
       "simulator --seed N | --seeds A..B  [--nodes 3|5] [--time 30s|1h] [--jobs N] [--results FILE] [--trace]\n"
       "          [--history FILE] [--without FAULT]... [--no-faults] [--counters] [--require-counters]\n"
+      "          [--until-failure]\n"
       "simulator --explore\n"
       "\n"
       "  --seed N            one seed, in this process\n"
@@ -25,6 +26,7 @@ int usage() {
       "  --history FILE      what clients saw, as history_check reads it (of one seed)\n"
       "  --counters          how often what must happen sometimes did\n"
       "  --require-counters  fails if something of it never happened in the batch\n"
+      "  --until-failure     begins no seed after one that failed\n"
       "  --explore           every state of one partition within bounds, breadth-first\n"
       "\n"
       "Prints \"seed N hash HEX events N\" per seed. Exit code 1: a violation, with the command that replays it.\n",
@@ -70,6 +72,7 @@ bool parse_option(int argc, char** argv, int& i, BatchOptions& options) {
   if (option == "--no-faults") return options.plan.no_faults = true;
   if (option == "--counters") return options.show_counters = true;
   if (option == "--require-counters") return options.require_counters = true;
+  if (option == "--until-failure") return options.until_failure = true;
   if (i + 1 >= argc) return false;
   const std::string value = argv[++i];
   uint64_t number = 0;

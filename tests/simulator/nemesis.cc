@@ -20,6 +20,7 @@ Nemesis::Nemesis(Context& context, Observer& observer, const Plan& plan)
 }
 
 void Nemesis::start() {
+  over_ = false;
   bool any = false;
   for (size_t i = 0; i < kFaults; ++i) {
     if (plan_.interval_ns[i] == 0) continue;
@@ -88,6 +89,7 @@ void Nemesis::strike(Fault fault) {
     case Fault::kReadFails:
     case Fault::kDiskFull: return strike_disk(fault, node);
     case Fault::kWipe: return wipe();
+    case Fault::kForget: return forget();
     case Fault::kMoveLeader:
     case Fault::kDrain: return strike_leaders(fault);
   }
@@ -138,6 +140,8 @@ void Nemesis::strike_process(Fault fault, int node) {
   undo_later(20 * kMs, random_.chance(50) ? 500 * kMs : 6 * kSecond, [this, node] {
     if (!context_.cluster.paused(node)) return;
     context_.journal.note("node " + std::to_string(node) + " goes on");
+    // A machine that was asleep gets its network back later than its processes.
+    if (random_.chance(30)) isolate_for_a_while(node);
     context_.cluster.resume(node);
   });
 }
@@ -166,6 +170,18 @@ void Nemesis::strike_network(Fault fault) {
   undo_later(50 * kMs, short_one ? 2 * kSecond : 8 * kSecond, [this, a, b, all] {
     context_.journal.note(all ? "all links heal" : "link " + std::to_string(a) + " " + std::to_string(b) + " heals");
     all ? context_.cluster.network().heal() : context_.cluster.network().heal(id(a), id(b));
+  });
+}
+
+void Nemesis::isolate_for_a_while(int node) {
+  context_.journal.note("node " + std::to_string(node) + " is alone");
+  ++context_.counters.cuts;
+  context_.cluster.network().isolate(id(node));
+  undo_later(100 * kMs, 3 * kSecond, [this, node] {
+    context_.journal.note("node " + std::to_string(node) + " is no longer alone");
+    for (int other = 1; other <= plan_.nodes; ++other) {
+      if (other != node) context_.cluster.network().heal(id(node), id(other));
+    }
   });
 }
 
@@ -210,9 +226,58 @@ void Nemesis::wipe() {
   const int node = plan_.fragile_node;
   say(Fault::kWipe, "node " + std::to_string(node));
   ++context_.counters.wipes;
-  observer_.disk_harmed(node);
   context_.cluster.wipe(node);
+  observer_.disk_replaced(node);
   start_later(node, 10 * kMs, 4 * kSecond);
+}
+
+// What was promised while one node could not be reached is on two others. Then one of these forgets it, and the last
+// one that has it goes away for a while, as the one that was left behind comes back.
+void Nemesis::forget() {
+  const int node = plan_.fragile_node;
+  int behind = other_than(node);
+  int last = other_than(node);
+  while (last == behind) last = other_than(node);
+  say(Fault::kForget, "node " + std::to_string(node) + ", with " + std::to_string(behind) + " left behind and " +
+                          std::to_string(last) + " away");
+  ++context_.counters.cuts;
+  context_.cluster.network().isolate(id(behind));
+  undo_later(500 * kMs, 8 * kSecond, [this, node, behind, last] {
+    if (random_.chance(50)) {
+      ++context_.counters.wipes;
+      context_.cluster.wipe(node);
+      observer_.disk_replaced(node);
+    } else {
+      rot_metadata(node);
+    }
+    ++context_.counters.crashes;
+    context_.cluster.kill(last);
+    context_.journal.note("node " + std::to_string(node) + " forgets, node " + std::to_string(last) + " dies");
+    for (int other = 1; other <= plan_.nodes; ++other) {
+      if (other != behind) context_.cluster.network().heal(id(behind), id(other));
+    }
+    start_later(node, 1 * kMs, 200 * kMs);
+    start_later(last, 1 * kSecond, 5 * kSecond);
+  });
+}
+
+// A bit of the newest entries of its metadata log flips while it is down.
+void Nemesis::rot_metadata(int node) {
+  sim::SimCluster& cluster = context_.cluster;
+  sim::SimDisk& disk = cluster.disk(node);
+  ++context_.counters.rotten_metadata;
+  cluster.kill(node);
+  std::string newest;
+  for (const std::string& path : disk.durable().all_files()) {
+    if (path.find("/metadata/") != std::string::npos && path.ends_with(".log")) newest = path;
+  }
+  if (newest.empty()) return;
+  const uint64_t size = disk.durable().content(disk.durable().find(newest)).size();
+  if (size == 0) return;
+  const uint64_t newest_bytes = std::min<uint64_t>(size, random_.chance(50) ? 300 : 4'000);
+  const uint64_t bit = size * 8 - 1 - random_.below(newest_bytes * 8);
+  context_.journal.note("bit " + std::to_string(bit) + " of " + std::to_string(size * 8) + " in " + newest + " flips");
+  disk.flip_bit(newest, bit);
 }
 
 // --- by hand
@@ -236,6 +301,31 @@ void Nemesis::strike_leaders(Fault fault) {
   context_.gateway.ask<api::MoveLeaderResult>(
       asked, 3 * kSecond, [request](Broker& broker, auto done) { broker.move_leader(request, std::move(done)); },
       [](const Reply<api::MoveLeaderResult>&) {});
+}
+
+void Nemesis::heard(const std::string& env, std::string_view line) {
+  auto says = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
+  const bool leads = says(" leads the metadata log");
+  if (leads) controller_ = std::stoi(env.substr(env.find('-') + 1));
+  const bool decides = leads || says("asks for in-sync replicas") || says("is gone or silent") || says("cut a torn tail");
+  if (over_ || controller_ == 0 || !plan_.strikes_at_decisions || !decides || !random_.chance(6)) return;
+  undo_later(0, 3 * kMs, [this] { strike_controller(); });
+}
+
+void Nemesis::strike_controller() {
+  const int node = controller_;
+  if (!context_.cluster.runs(node)) return;
+  ++context_.counters.struck_controllers;
+  context_.journal.note("FAULT at the controller, node " + std::to_string(node));
+  if (random_.chance(40)) return isolate_for_a_while(node);
+  if (random_.chance(50)) {
+    ++context_.counters.crashes;
+    context_.cluster.kill(node);
+  } else {
+    ++context_.counters.power_cuts;
+    context_.cluster.power_cut(node, sim::CrashPolicy::lose_all());
+  }
+  start_later(node, 100 * kMs, 5 * kSecond);
 }
 
 // --- the end

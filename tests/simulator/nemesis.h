@@ -4,6 +4,7 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "tests/simulator/context.h"
 #include "tests/simulator/observer.h"
@@ -16,6 +17,8 @@ class Nemesis {
   Nemesis(Context& context, Observer& observer, const Plan& plan);
   // From now on. Every seed has a kill and a cut, whatever its plan says, unless it has no faults at all.
   void start();
+  // A log line of a node. Some seeds strike the controller just when it has something to decide.
+  void heard(const std::string& env, std::string_view line);
   // No fault from now on, and what was done is undone: links, clocks, disks; all nodes run again.
   void heal();
 
@@ -26,7 +29,11 @@ class Nemesis {
   void strike_network(Fault fault);
   void strike_disk(Fault fault, int node);
   void strike_leaders(Fault fault);
+  void strike_controller();
+  void isolate_for_a_while(int node);
   void wipe();
+  void forget();
+  void rot_metadata(int node);
   void start_later(int node, int64_t least_ns, int64_t most_ns);
   void undo_later(int64_t least_ns, int64_t most_ns, UniqueFunction<void()> undo);
   void say(Fault fault, const std::string& what);
@@ -37,7 +44,8 @@ class Nemesis {
   Observer& observer_;
   const Plan& plan_;
   sim::SeededRandom random_;
-  bool over_ = false;
+  bool over_ = true;
+  int controller_ = 0;  // who said last that it leads the metadata log
 };
 
 }  // namespace trilog::simulator

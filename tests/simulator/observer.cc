@@ -116,6 +116,8 @@ void Observer::look_at_changes(const MetadataImage& image) {
       ++context_.counters.fencings;
     }
     brokers_[id] = broker;
+    const auto replaced = replaced_.find(id.value());
+    if (replaced != replaced_.end() && replaced->second == broker.directory) replaced_.erase(replaced);
   }
 }
 
@@ -164,6 +166,25 @@ void Observer::look_at_partition(const TopicImage& topic, int32_t index, const P
             partition.partition_epoch,
             {partition.isr.begin(), partition.isr.end()},
             {partition.elr.begin(), partition.elr.end()}};
+  const auto ours = std::ranges::find(context_.topics, topic.id, &Topic::id);
+  if (ours != context_.topics.end()) check_leader(*ours, seen->first, before);
+}
+
+void Observer::check_leader(const Topic& topic, const TopicPartition& partition, const Seen& now) {
+  const auto known = acknowledged_.find(partition);
+  if (known == acknowledged_.end() || now.leader == kNoBroker || replaced_.contains(now.leader.value())) return;
+  for (const auto& [epoch, last] : known->second) {
+    if (epoch >= now.leader_epoch) break;
+    ++context_.counters.leader_checks;
+    const auto records = records_of(read_log(context_.cluster.disk(now.leader.value()).image(), partition,
+                                             Offset(last.offset), Offset(last.offset + 1)));
+    if (std::ranges::find(records, last) != records.end()) continue;
+    context_.violation("C7: node " + std::to_string(now.leader.value()) + " leads " + topic.name + "/" +
+                       std::to_string(partition.partition.value()) + " in epoch " +
+                       std::to_string(now.leader_epoch.value()) + " without token " + std::to_string(last.token) +
+                       " at offset " + std::to_string(last.offset) + ", acknowledged in epoch " +
+                       std::to_string(epoch.value()));
+  }
 }
 
 void Observer::check_brokers() {
@@ -196,12 +217,23 @@ size_t Observer::durable_copies(const history::Produce& told, const TopicPartiti
 void Observer::check_acknowledged(const history::Produce& told, const Topic& topic) {
   if (topic.durability != api::Durability::kSynced || told.acks != history::Acks::kAll) return;
   ++context_.counters.ack_checks;
-  const size_t copies = durable_copies(told, {topic.id, PartitionId(told.partition.index)});
-  if (copies + harmed_.size() >= kMinInSync) return;
+  const TopicPartition partition{topic.id, PartitionId(told.partition.index)};
+  note_acknowledged(told, topic, partition);
+  const size_t copies = durable_copies(told, partition);
+  if (copies + replaced_.size() >= kMinInSync) return;
   context_.violation("R2: token " + std::to_string(told.records[0].token) + " at offset " +
                      std::to_string(told.records[0].offset) + " of " + topic.name + "/" +
                      std::to_string(told.partition.index) + " was acknowledged and is on " + std::to_string(copies) +
                      " disks");
+}
+
+void Observer::note_acknowledged(const history::Produce& told, const Topic& topic, const TopicPartition& partition) {
+  const LeaderEpoch epoch(told.leader_epoch);
+  auto [known, is_new] = acknowledged_[partition].try_emplace(epoch, told.records.back());
+  if (known->second.offset < told.records.back().offset) known->second = told.records.back();
+  // Of a leader that was replaced: the one that follows has it as well.
+  const auto seen = partitions_.find(partition);
+  if (seen != partitions_.end() && epoch < seen->second.leader_epoch) check_leader(topic, partition, seen->second);
 }
 
 // --- log lines
@@ -212,8 +244,21 @@ void Observer::heard(const std::string& env, std::string_view line) {
   auto says = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
   if (says("goes on differently there")) ++counters.truncations;
   if (says("cut a torn tail") || says("cutting a broken write off")) ++counters.torn_tails;
-  if (says(" leads the metadata log")) ++counters.controller_failovers;
+  if (says(" leads the metadata log")) look_at_controller(env, line);
+  if (says("came as a snapshot")) ++counters.snapshots_installed;
+  if (says("is damaged, and takes no part")) ++counters.metadata_repaired;
   context_.journal.note(env + ": " + std::string(line));
+}
+
+// A7: one leader per term.
+void Observer::look_at_controller(const std::string& env, std::string_view line) {
+  ++context_.counters.controller_failovers;
+  const int node = std::stoi(env.substr(env.find('-') + 1));
+  const std::string term(line.substr(line.rfind(' ') + 1));
+  auto [known, is_new] = controllers_.try_emplace(term, node, context_.cluster.life(node));
+  if (is_new || known->second == std::pair(node, context_.cluster.life(node))) return;
+  context_.violation("A7: nodes " + std::to_string(known->second.first) + " and " + std::to_string(node) +
+                     " both lead the metadata log in term " + term);
 }
 
 // --- after healing

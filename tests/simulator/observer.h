@@ -47,8 +47,8 @@ class Observer {
   // A write to a synced topic that a client was just told of with acks all: on the disks of min in-sync nodes, if no
   // disk was harmed meanwhile (R2).
   void check_acknowledged(const history::Produce& told, const Topic& topic);
-  // The node's disk was replaced or damaged: it does not count for check_acknowledged() until it is whole again.
-  void disk_harmed(int node) { harmed_.insert(node); }
+  // The node has a new disk: it does not count for check_acknowledged() until it has registered with it.
+  void disk_replaced(int node) { replaced_[node] = context_.cluster.directory(node); }
   // A log line of a node.
   void heard(const std::string& env, std::string_view line);
 
@@ -72,6 +72,10 @@ class Observer {
   void look_at_partition(const TopicImage& topic, int32_t index, const PartitionImage& partition);
   std::string missing_of_node(int node, const MetadataImage& newest) const;
   std::string missing_of_partition(const TopicImage& topic, int32_t index);
+  // Leader completeness: who leads a synced partition has what was acknowledged there in earlier epochs.
+  void check_leader(const Topic& topic, const TopicPartition& partition, const Seen& now);
+  void note_acknowledged(const history::Produce& told, const Topic& topic, const TopicPartition& partition);
+  void look_at_controller(const std::string& env, std::string_view line);
   size_t durable_copies(const history::Produce& told, const TopicPartition& partition);
 
   Context& context_;
@@ -80,7 +84,10 @@ class Observer {
   Offset newest_{-1};
   std::map<TopicPartition, Seen> partitions_;
   std::map<BrokerId, BrokerImage> brokers_;
-  std::set<int> harmed_;
+  // The last record acknowledged in each leader epoch, of synced partitions.
+  std::map<TopicPartition, std::map<LeaderEpoch, history::Record>> acknowledged_;
+  std::map<std::string, std::pair<int, uint64_t>> controllers_;  // by term: node and life
+  std::map<int, DirectoryId> replaced_;
   std::map<std::pair<int, TopicPartition>, StoredPlace> places_;  // of what was acknowledged last, per node
   const int64_t began_ns_;
   int64_t checked_ns_;

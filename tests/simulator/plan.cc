@@ -7,6 +7,8 @@ namespace trilog::simulator {
 namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
+// What came later is drawn behind all else, so that the plans of seeds do not change when something is added.
+constexpr size_t kFaultsDrawnFirst = 21;
 
 struct FaultInfo {
   const char* name;
@@ -25,7 +27,7 @@ constexpr std::array<FaultInfo, kFaults> kInfos = {{
     {"sync_fails", 15, 5 * kSecondNs, 25 * kSecondNs}, {"write_fails", 10, 5 * kSecondNs, 25 * kSecondNs},
     {"read_fails", 10, 5 * kSecondNs, 25 * kSecondNs}, {"disk_full", 10, 6 * kSecondNs, 25 * kSecondNs},
     {"wipe", 12, 10 * kSecondNs, 30 * kSecondNs},      {"move_leader", 30, 1 * kSecondNs, 10 * kSecondNs},
-    {"drain", 10, 5 * kSecondNs, 20 * kSecondNs},
+    {"drain", 10, 5 * kSecondNs, 20 * kSecondNs},      {"forget", 15, 6 * kSecondNs, 20 * kSecondNs},
 }};
 
 int64_t draw(sim::SeededRandom& random, int64_t least, int64_t most) {
@@ -42,12 +44,12 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   plan.seed = seed;
   plan.nodes = options.nodes;
   plan.duration_ns = draw(random, 15, 25) * kSecondNs;
-  for (size_t i = 0; i < kFaults; ++i) {
+  auto draw_fault = [&](size_t i) {
     const bool is_on = random.chance(kInfos[i].percent);
     const int64_t interval = draw(random, kInfos[i].least_ns, kInfos[i].most_ns);
     if (is_on && !options.no_faults) plan.interval_ns[i] = interval;
-  }
-  for (const Fault fault : options.without) plan.interval(fault) = 0;
+  };
+  for (size_t i = 0; i < kFaultsDrawnFirst; ++i) draw_fault(i);
   plan.faults_while_forming = random.chance(20) && !options.no_faults;
   plan.fragile_node = static_cast<int>(draw(random, 1, options.nodes));
   plan.shards_max = random.chance(50) ? 2 : 1;
@@ -63,6 +65,10 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   plan.replicated_partitions = random.chance(50) ? 2 : 0;
   plan.small_segments = random.chance(40);
   plan.hot_partition = random.chance(25);
+  plan.frequent_snapshots = random.chance(40);
+  for (size_t i = kFaultsDrawnFirst; i < kFaults; ++i) draw_fault(i);
+  plan.strikes_at_decisions = random.chance(30) && !options.no_faults;
+  for (const Fault fault : options.without) plan.interval(fault) = 0;
   if (options.duration_ns > 0) plan.duration_ns = options.duration_ns;
   return plan;
 }

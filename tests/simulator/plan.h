@@ -34,8 +34,9 @@ enum class Fault : uint8_t {
   kWipe,        // a new disk
   kMoveLeader,  // by hand
   kDrain,
+  kForget,  // the fragile node loses its disk, or bits of its metadata, while few others have what it had
 };
-inline constexpr size_t kFaults = 21;
+inline constexpr size_t kFaults = 22;
 const char* fault_name(Fault fault);
 
 struct Plan {
@@ -56,6 +57,8 @@ struct Plan {
   int32_t synced_partitions = 8;
   int32_t replicated_partitions = 2;  // 0: no such topic
   bool small_segments = false;
+  bool strikes_at_decisions = false;  // of the controller
+  bool frequent_snapshots = false;  // of the metadata
   bool hot_partition = false;  // most write to one partition, fast: several writes between two syncs
 
   bool on(Fault fault) const { return interval_ns[static_cast<size_t>(fault)] > 0; }

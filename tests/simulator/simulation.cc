@@ -20,6 +20,7 @@ sim::SimClusterOptions cluster_options(const Plan& plan) {
   options.shards_max = plan.shards_max;
   options.network = plan.network;
   options.broker.offsets_partitions = 2;
+  if (plan.frequent_snapshots) options.broker.metadata_snapshot_bytes = 2'000;
   return options;
 }
 
@@ -29,7 +30,7 @@ Simulation::Simulation(const Plan& plan, bool trace)
     : plan_(plan),
       world_(plan.seed),
       cluster_((world_.set_log(
-                    [this](const std::string& env, LogLevel, std::string_view line) { observer_.heard(env, line); }),
+                    [this](const std::string& env, LogLevel, std::string_view line) { heard(env, line); }),
                 world_),
                cluster_options(plan)),
       context_(world_, cluster_),
@@ -41,7 +42,15 @@ Simulation::Simulation(const Plan& plan, bool trace)
   };
 }
 
+// Disks are prepared before there is anybody to tell.
+void Simulation::heard(const std::string& env, std::string_view line) {
+  if (!listening_) return;
+  observer_.heard(env, line);
+  nemesis_.heard(env, line);
+}
+
 Verdict Simulation::run() {
+  listening_ = true;
   context_.journal.note("seed " + std::to_string(plan_.seed) + ": " + plan_.to_string());
   cluster_.start_all();
   watch();

@@ -35,6 +35,7 @@ class Simulation {
   static constexpr int64_t kHealedWithinNs = 60 * kSecond;
 
  private:
+  void heard(const std::string& env, std::string_view line);
   bool make_topics();
   bool make_topic(Topic& topic, const std::map<std::string, std::string>& configs);
   void add_clients();
@@ -52,6 +53,7 @@ class Simulation {
   void judge();
 
   const Plan plan_;
+  bool listening_ = false;  // to the nodes' log lines
   sim::World world_;
   sim::SimCluster cluster_;
   Context context_;

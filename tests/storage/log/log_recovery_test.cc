@@ -346,6 +346,23 @@ TEST_F(LogRecoveryTest, BelievesTheDiskAndNotTheCacheAfterAFailedSync) {
   expect_all_there();
 }
 
+// Simulator, seed 16: the cut was in the cache only. The next batch went where the log had seemed to end, in front of
+// which the disk still had what was to be cut.
+TEST_F(LogRecoveryTest, ACutWhoseSyncFailedIsUndoneWithTheCache) {
+  open(mark_);
+  disk().add_fault({.call = sim::DiskCall::kSync, .path_part = ".log"});
+  EXPECT_FALSE(log->truncate_to(Offset(10)).ok());
+  crash();
+  disk().clear_faults();
+  EXPECT_LT(file_size(log_path(0)), content_.size());
+  open(LogMark{.durable_end = Offset(10), .segment = Offset(-1)});
+  EXPECT_EQ(log->log_end(), Offset(20));
+  append(2);
+  sync();
+  expect_all_there();
+  log->check_invariants();
+}
+
 // A crash may keep the epochs and not the batches before them; then the log grows to that offset again.
 TEST_F(LogRecoveryTest, AnEpochAboveTheEndDoesNotComeBackWhenTheLogHasGrown) {
   LeaderEpochCache epochs;
