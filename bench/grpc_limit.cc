@@ -18,6 +18,7 @@
 #include <memory>
 
 #include "bench/limit_support.h"
+#include "bench/stream_sender.h"
 #include "storage/base/crc32c.h"
 #include "trilog/v1/admin.grpc.pb.h"
 #include "trilog/v1/broker.grpc.pb.h"
@@ -27,31 +28,8 @@ namespace {
 
 using grpc::ByteBuffer;
 
-ByteBuffer message_of(ByteView bytes, bool copied) {
-  grpc::Slice slice = copied ? grpc::Slice(bytes.data(), bytes.size())
-                             : grpc::Slice(bytes.data(), bytes.size(), grpc::Slice::STATIC_SLICE);
-  return ByteBuffer(&slice, 1);
-}
-
 ByteBuffer number_message(uint64_t number) {
   return message_of({reinterpret_cast<const std::byte*>(&number), sizeof number}, true);
-}
-
-uint64_t number_in(const ByteBuffer& message) {
-  std::vector<grpc::Slice> slices;
-  uint64_t number = 0;
-  if (!message.Dump(&slices).ok() || slices.size() != 1 || slices[0].size() != sizeof number) return 0;
-  std::memcpy(&number, slices[0].begin(), sizeof number);
-  return number;
-}
-
-// 1 if it is the answer to a request that was written as a whole.
-uint64_t produced(ByteBuffer& message) {
-  v1::ProduceResponse response;
-  bool good = grpc::SerializationTraits<v1::ProduceResponse>::Deserialize(&message, &response).ok() &&
-              !response.has_error() && response.failed() == 0;
-  if (!good) std::fprintf(stderr, "refused: %s\n", response.ShortDebugString().c_str());
-  return good ? 1 : 0;
 }
 
 // One file that appends are written to, from any thread.
@@ -217,89 +195,6 @@ void serve(const LimitOptions& options, int port_to, int until_closed) {
   server->Shutdown();
 }
 
-void prepare(grpc::ClientContext& context) {
-  context.set_wait_for_ready(true);  // the first connection of a process may flicker with this gRPC version
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(10));
-}
-
-// Sends `count` messages with at most `window` unanswered ones.
-class StreamSender : public grpc::ClientBidiReactor<ByteBuffer, ByteBuffer> {
- public:
-  // `totals`: answers are running totals; otherwise each answers one message.
-  StreamSender(grpc::GenericStub& stub, const ByteBuffer& message, uint64_t count, uint64_t window, bool totals)
-      : message_(message), count_(count), window_(window), totals_(totals) {
-    prepare(context_);
-    stub.PrepareBidiStreamingCall(&context_, "/trilog.v1.Broker/ProduceStream", {}, this);
-    std::lock_guard lock(mutex_);
-    StartRead(&answer_);
-    next_locked();
-    StartCall();
-  }
-
-  std::vector<double> wait() {
-    std::unique_lock lock(mutex_);
-    done_changed_.wait(lock, [&] { return done_; });
-    if (!status_.ok() || answered_ != count_) {
-      std::fprintf(stderr, "stream failed: %s\n", status_.error_message().c_str());
-      std::exit(1);
-    }
-    return std::move(latencies_us_);
-  }
-
-  void OnWriteDone(bool ok) override {
-    std::lock_guard lock(mutex_);
-    writing_ = false;
-    if (ok) next_locked();
-  }
-  void OnReadDone(bool ok) override {
-    std::lock_guard lock(mutex_);
-    if (!ok) return;
-    const double now = now_seconds();
-    for (const uint64_t upto = totals_ ? number_in(answer_) : answered_ + produced(answer_);
-         answered_ < upto && !sent_at_.empty(); ++answered_) {
-      latencies_us_.push_back((now - sent_at_.front()) * 1e6);
-      sent_at_.pop_front();
-    }
-    next_locked();
-    StartRead(&answer_);
-  }
-  void OnDone(const grpc::Status& status) override {
-    std::lock_guard lock(mutex_);
-    status_ = status;
-    done_ = true;
-    done_changed_.notify_one();
-  }
-
- private:
-  void next_locked() {
-    if (writing_ || sent_ == count_ || sent_ - answered_ >= window_) return;
-    ++sent_;
-    writing_ = true;
-    sent_at_.push_back(now_seconds());
-    if (sent_ == count_) {
-      StartWriteLast(&message_, {});
-    } else {
-      StartWrite(&message_);
-    }
-  }
-
-  const ByteBuffer message_;
-  const uint64_t count_;
-  const uint64_t window_;
-  const bool totals_;
-  grpc::ClientContext context_;
-  ByteBuffer answer_;
-  std::mutex mutex_;
-  std::condition_variable done_changed_;
-  std::deque<double> sent_at_;
-  std::vector<double> latencies_us_;
-  uint64_t sent_ = 0;
-  uint64_t answered_ = 0;
-  bool writing_ = false;
-  bool done_ = false;
-  grpc::Status status_;
-};
-
 // Callers that each start their next call when the last one is answered, until the time is over.
 class UnaryCallers {
  public:
@@ -384,8 +279,6 @@ Target bare_target(const LimitOptions& options, int port) {
 }
 
 Target broker_target(const LimitOptions& options) {
-  static const auto* const channel =
-      new std::shared_ptr<grpc::Channel>(grpc::CreateChannel(options.server, grpc::InsecureChannelCredentials()));
   v1::CreateTopicRequest create;
   create.set_name("limit-" + std::to_string(getpid()));
   create.set_partitions(1);
@@ -393,7 +286,7 @@ Target broker_target(const LimitOptions& options) {
   v1::CreateTopicResponse created;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-  const grpc::Status status = v1::Admin::NewStub(*channel)->CreateTopic(&context, create, &created);
+  const grpc::Status status = v1::Admin::NewStub(lasting_channel(options.server))->CreateTopic(&context, create, &created);
   if (!status.ok()) {
     std::fprintf(stderr, "%s: %s\n", options.server.c_str(), status.error_message().c_str());
     std::exit(1);
@@ -408,22 +301,14 @@ Target broker_target(const LimitOptions& options) {
 }
 
 void measure(const LimitOptions& options, const Target& target) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // The channel is never destroyed: a finished call may still hold it for a moment on gRPC's own callback thread, and
-  // in gRPC 1.51 that thread crashes when the last channel of the process goes away on it, because it then joins
-  // itself.
-  static const auto* const channel = new std::shared_ptr<grpc::Channel>(
-      grpc::CreateCustomChannel(target.address, grpc::InsecureChannelCredentials(), arguments));
-  grpc::GenericStub stub(*channel);
+  grpc::GenericStub stub(lasting_channel(target.address));
   const size_t message_bytes = target.batches.Length();
   const uint64_t batches = std::max<uint64_t>(1, options.total_bytes / message_bytes);
   char name[64];
   for (int round = 0; round < options.rounds; ++round) {
     Figure figure;
     const double begin = now_seconds();
-    StreamSender sender(stub, target.batches, batches, static_cast<uint64_t>(options.window), target.totals);
+    StreamSender sender(stub, [&] { return target.batches; }, batches, static_cast<uint64_t>(options.window), target.totals);
     figure.latencies_us = sender.wait();
     figure.seconds = now_seconds() - begin;
     figure.operations = batches;

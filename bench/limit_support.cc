@@ -28,6 +28,9 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
       {"--batch-kb", [&](double value) { options.batch_bytes = static_cast<size_t>(value * 1024); }},
       {"--record-bytes", [&](double value) { options.record_bytes = static_cast<size_t>(value); }},
       {"--window", [&](double value) { options.window = static_cast<int>(value); }},
+      {"--replicas", [&](double value) { options.replicas = static_cast<int>(value); }},
+      {"--partitions", [&](double value) { options.partitions = static_cast<int>(value); }},
+      {"--unsynced-mb", [&](double value) { options.unsynced_bytes = static_cast<size_t>(value * 1048576); }},
       {"--rounds", [&](double value) { options.rounds = static_cast<int>(value); }},
       {"--seconds", [&](double value) { options.seconds = value; }},
   };
@@ -51,7 +54,7 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
     } else {
       std::fprintf(stderr,
                    "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] "
-                   "[--rounds N] [--seconds S] [--server HOST:PORT] [--sync] [--json]\n",
+                   "[--replicas N] [--partitions N] [--unsynced-mb N] [--rounds N] [--seconds S] [--server HOST:PORT] [--sync] [--json]\n",
                    program);
       std::exit(2);
     }
@@ -60,6 +63,9 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
 }
 
 Bytes make_limit_batch(const LimitOptions& options) {
+  // Of now, so that no retention finds it old.
+  const int64_t now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             std::chrono::system_clock::now().time_since_epoch()).count();
   std::mt19937_64 random(1);
   Bytes value(options.record_bytes);
   for (size_t i = 0; i < value.size(); ++i) value.data()[i] = static_cast<std::byte>(random());
@@ -67,7 +73,7 @@ Bytes make_limit_batch(const LimitOptions& options) {
   builder.reserve(options.batch_bytes);
   const size_t record = RecordBatchBuilder::record_size_bound(std::nullopt, value, {});
   do {
-    builder.add(1'700'000'000'000, std::nullopt, value);
+    builder.add(now_ms, std::nullopt, value);
   } while (builder.size() + record <= options.batch_bytes);
   return builder.build().value();
 }

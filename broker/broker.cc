@@ -142,9 +142,12 @@ void BrokerImpl::make_lifecycle() {
   host.image = [this] { return loader_.image(); };
   host.open_logs = [this](auto opened) { open_logs(std::move(opened)); };
   host.registered = [this](BrokerEpoch epoch) { return registered(epoch); };
-  host.confirmed = [this](int64_t sent_ns) {
+  host.confirmed = [this](int64_t sent_ns, bool clock_agrees) {
     for (auto& each : shards_) {
-      each->post([sent_ns, shard = each.get()] { shard->replicas.set_controller_contact(sent_ns); });
+      each->post([sent_ns, clock_agrees, shard = each.get()] {
+        shard->replicas.set_controller_contact(sent_ns);
+        shard->replicas.set_clock_agreement(clock_agrees);
+      });
     }
   };
   // Posted to every shard first: whoever is served next finds the partitions in their present roles.

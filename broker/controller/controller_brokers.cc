@@ -206,6 +206,7 @@ peer::HeartbeatAnswer Controller::Impl::heartbeat_answer(BrokerId broker, Broker
     return answer;
   }
   answer.fenced = known->fenced;
+  answer.clock_agrees = sessions.clock_agrees(broker, now_ns());
   if (!known->draining) return answer;
   Leaderships leads = count_leaderships(*now, broker);
   answer.leads = leads.all;
@@ -217,6 +218,9 @@ peer::HeartbeatAnswer Controller::Impl::heartbeat_answer(BrokerId broker, Broker
 void Controller::Impl::on_heartbeat(peer::HeartbeatRequest request, Reply<peer::HeartbeatAnswer> done) {
   PeerError error = hear(request.broker, request.epoch, request.applied);
   if (error != PeerError::kNone) return post(std::move(done), peer::HeartbeatAnswer{error});
+  // Bounded, so that no clock makes the difference overflow.
+  constexpr int64_t kLatest_ms = int64_t{1} << 53;
+  sessions.clock_told(request.broker, std::clamp<int64_t>(request.wall_ms, 0, kLatest_ms) - env.clock().wall_ms());
   if (!request.damaged.empty()) report_damage(request.broker, std::move(request.damaged));
   ImagePtr now = image();
   const BrokerImage& broker = *now->find_broker(request.broker);

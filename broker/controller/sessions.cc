@@ -1,6 +1,7 @@
 #include "broker/controller/sessions.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace trilog {
 
@@ -99,6 +100,25 @@ std::optional<int64_t> Sessions::next_end(const MetadataImage& image) const {
 Offset Sessions::applied(BrokerId broker) const {
   auto found = sessions_.find(broker);
   return found == sessions_.end() ? kNoOffset : found->second.applied;
+}
+
+void Sessions::clock_told(BrokerId broker, int64_t ahead_ms) {
+  auto found = sessions_.find(broker);
+  if (found != sessions_.end()) found->second.clock_ahead_ms = ahead_ms;
+}
+
+bool Sessions::clock_agrees(BrokerId broker, int64_t now_ns) const {
+  auto found = sessions_.find(broker);
+  if (found == sessions_.end() || !found->second.clock_ahead_ms) return false;
+  const int64_t ahead_ms = *found->second.clock_ahead_ms;
+  int told = 0;
+  int agree = 0;
+  for (const auto& [id, session] : sessions_) {
+    if (!session.clock_ahead_ms || over(id, session, now_ns)) continue;
+    ++told;
+    agree += std::abs(*session.clock_ahead_ms - ahead_ms) <= kClocksApart_ms;
+  }
+  return 2 * agree > told;
 }
 
 std::optional<Offset> Sessions::handed_over_at(BrokerId broker) const {

@@ -48,6 +48,11 @@ class Sessions {
   // The metadata offset up to which the broker has told to be; kNoOffset if it has not.
   Offset applied(BrokerId broker) const;
 
+  // F14. How far the broker's wall clock was ahead of this node's when it was last heard, and whether more than half of
+  // the live brokers that told theirs have the same time as it, within kClocksApart_ms.
+  void clock_told(BrokerId broker, int64_t ahead_ms);
+  bool clock_agrees(BrokerId broker, int64_t now_ns) const;
+
   // C9: where the hand-over of a broker that shuts down was committed.
   void handed_over(BrokerId broker, Offset at) { handed_over_[broker] = at; }
   std::optional<Offset> handed_over_at(BrokerId broker) const;
@@ -55,6 +60,7 @@ class Sessions {
   bool all_others_applied(const MetadataImage& image, BrokerId broker, Offset at) const;
 
   static constexpr int64_t kRefusalsApart_ns = 50'000'000;
+  static constexpr int64_t kClocksApart_ms = 3'600'000;
 
  private:
   struct Session {
@@ -63,6 +69,7 @@ class Sessions {
     bool heard = false;
     bool gone = false;
     Offset applied = kNoOffset;
+    std::optional<int64_t> clock_ahead_ms;
   };
   struct Refusals {
     int64_t first_ns = 0;

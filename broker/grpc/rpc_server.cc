@@ -43,7 +43,10 @@ class RpcServer::Call final : public RpcCall {
   void start_write(const grpc::ByteBuffer& message, bool more_follows) override {
     pending_.fetch_add(1);
     started_.pass_on();
-    stream_.Write(message, more_follows ? grpc::WriteOptions().set_buffer_hint() : grpc::WriteOptions(), tag(written_));
+    // The headers go with the first message, and gRPC says that it is written only when they are: held back for a next
+    // one, which waits for that, it would stay.
+    const bool hold_back = !std::exchange(first_write_, false) && more_follows;
+    stream_.Write(message, hold_back ? grpc::WriteOptions().set_buffer_hint() : grpc::WriteOptions(), tag(written_));
   }
   // The count for it was taken at the start, so that the call cannot go before it is finished.
   void finish(const grpc::Status& status) override {
@@ -115,6 +118,7 @@ class RpcServer::Call final : public RpcCall {
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   RpcHandler* handler_ = nullptr;
+  bool first_write_ = true;
   std::atomic<bool> ready_{false};
   ThroughQueue started_;
   std::atomic<int> pending_{3};  // being made, closed, finished

@@ -1,4 +1,5 @@
-// ClockGuard: whether the wall clock can be trusted to decide what is old (fault F14).
+// ClockGuard: whether the wall clock has run evenly since the start, so that it may decide what is old (fault F14). A
+// clock that was wrong from the start is noticed by the others (ReplicaManager::set_clock_agreement).
 #pragma once
 
 #include <cstdint>

@@ -140,8 +140,8 @@ void ReplicaManager::Impl::reopen_logs() {
 void ReplicaManager::Impl::housekeeping() {
   reopen_logs();
   const int64_t now_ms = env.clock().wall_ms();
-  const bool trusted = clock_guard.trusted();
-  if (!trusted && !clock_warned) {
+  const bool trusted = clock_guard.trusted() && clock_agrees.value_or(!replication);
+  if (!clock_guard.trusted() && !clock_warned) {
     env.log().warning("the wall clock jumped by more than an hour: nothing is removed for its age until a restart");
     clock_warned = true;
   }

@@ -142,6 +142,9 @@ class ReplicaManager {
   void set_broker_epoch(BrokerEpoch epoch);
   // R18: a heartbeat that was sent then has been confirmed by the controller.
   void set_controller_contact(int64_t sent_ns);
+  // F14: whether this node's wall clock is that of most brokers. One of several brokers removes nothing for its age
+  // before it was told so, nor while it was last told otherwise.
+  void set_clock_agreement(bool agrees);
   // From the shard's PeerListener: frames of the replication kinds that are no answers, and all connection events.
   // Others are ignored.
   void on_frame(BrokerId from, PeerChannel channel, PeerFrame frame);

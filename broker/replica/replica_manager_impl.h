@@ -63,6 +63,7 @@ struct ReplicaManager::Impl {
   Purgatory purgatory;  // after `partitions`: what is parked refers to them
   bool stopping = false;
   bool clock_warned = false;
+  std::optional<bool> clock_agrees;  // with other brokers; nothing: not told
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
   // While stopping: logs that are not closed yet, and the first failure.

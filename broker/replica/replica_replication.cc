@@ -46,6 +46,17 @@ void ReplicaManager::set_broker_epoch(BrokerEpoch epoch) {
   if (impl_->image) impl_->brokers_changed();
 }
 
+void ReplicaManager::set_clock_agreement(bool agrees) {
+  Impl& impl = *impl_;
+  if (!agrees && impl.clock_agrees.value_or(true)) {
+    impl.env.log().warning(
+        "the wall clock of this node is more than an hour from those of the others: it removes nothing for its age "
+        "until "
+        "they agree; set the clock right");
+  }
+  impl.clock_agrees = agrees;
+}
+
 void ReplicaManager::set_controller_contact(int64_t sent_ns) {
   if (!impl_->replication) return;
   int64_t& known = impl_->replication->peers.controller_contact_ns;

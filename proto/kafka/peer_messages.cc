@@ -16,6 +16,7 @@ class Encoder {
   }
   void field(bool& flag) { out_.write<uint8_t>(flag ? 1 : 0); }
   void field(int32_t& number) { out_.write<int32_t>(number); }
+  void field(int64_t& number) { out_.write<int64_t>(number); }
   template <typename Enum>
   void choice(Enum& value, uint8_t) {
     out_.write<uint8_t>(static_cast<uint8_t>(value));
@@ -50,6 +51,7 @@ class Decoder {
   }
   void field(bool& flag) { flag = byte_at_most(1) == 1; }
   void field(int32_t& number) { number = in_.read<int32_t>(); }
+  void field(int64_t& number) { number = in_.read<int64_t>(); }
   template <typename Enum>
   void choice(Enum& value, uint8_t last) {
     value = static_cast<Enum>(byte_at_most(last));
@@ -125,11 +127,12 @@ template <typename C>
 void describe(C& c, HeartbeatRequest& m) {
   all(c, m.broker, m.epoch, m.applied, m.wants_shutdown);
   partition_list(c, m.damaged, kPartitionsMax);
+  all(c, m.wall_ms);
 }
 template <typename C>
 void describe(C& c, HeartbeatAnswer& m) {
   error_field(c, m.error);
-  all(c, m.fenced, m.may_shut_down, m.leads);
+  all(c, m.fenced, m.may_shut_down, m.leads, m.clock_agrees);
 }
 template <typename C>
 void describe(C& c, AlterPartitionRequest& m) {

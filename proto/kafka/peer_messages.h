@@ -75,6 +75,7 @@ struct HeartbeatRequest {
   Offset applied = kNoOffset;           // of the metadata log: the last record in the broker's image
   bool wants_shutdown = false;          // C9: move the leaders away
   std::vector<TopicPartition> damaged;  // replicas found damaged since the start, not repaired yet (S9)
+  int64_t wall_ms = 0;                  // the broker's wall clock when it sent this (F14)
   bool operator==(const HeartbeatRequest&) const = default;
 };
 struct HeartbeatAnswer {
@@ -82,6 +83,7 @@ struct HeartbeatAnswer {
   bool fenced = true;
   bool may_shut_down = false;  // the leaders are gone, and the other live brokers know it
   int32_t leads = 0;           // only when it wants to shut down: partitions it still leads
+  bool clock_agrees = false;   // its wall clock is that of most live brokers (F14)
   bool operator==(const HeartbeatAnswer&) const = default;
 };
 

@@ -166,6 +166,18 @@ class ServeCluster(TestCase):
             node.start()
         self.await_up(nodes)
 
+    def test_a_list_that_takes_one_node_for_another_is_refused_on_both_sides(self):
+        nodes = self.start_three()
+        nodes[2].end("terminate")
+        swapped = [f"{other}@{peer.split('@')[1]}" for other, peer in zip((2, 1, 3), self.peers)]
+        confused = self.node(3, peers=swapped, data=nodes[2].data).start()
+        for node in (confused, nodes[0]):
+            wait_until(lambda node=node: "check peers of both" in node.log(), 20, "a refusal")
+        self.assertNotEqual(nodes[0].cluster()["nodes"][2]["state"], "up")
+        confused.end()
+        nodes[2].start()
+        self.await_up(nodes)
+
     def test_a_configuration_without_this_node_is_refused(self):
         node = self.node(7).start()
         self.assertEqual(node.process.wait(20), 2)

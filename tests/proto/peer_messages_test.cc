@@ -27,7 +27,7 @@ void for_each_message(Check check) {
                               {kFirst, kSecond}});
   check(RegisterBrokerAnswer{PeerError::kOtherDirectory, "no", BrokerEpoch(78)});
   check(HeartbeatRequest{BrokerId(2), BrokerEpoch(78), Offset(900), true, {kSecond}});
-  check(HeartbeatAnswer{PeerError::kNone, false, true, 12});
+  check(HeartbeatAnswer{PeerError::kNone, false, true, 12, true});
   check(AlterPartitionRequest{BrokerId(1),
                               BrokerEpoch(5),
                               {{kFirst,
@@ -60,8 +60,9 @@ TEST(PeerMessages, ReadBackWhatWasWritten) {
 }
 
 TEST(PeerMessages, KeepTheirBytesForEver) {
-  Bytes bytes = encode_peer_message(HeartbeatRequest{BrokerId(2), BrokerEpoch(258), Offset(3), true, {}});
-  const unsigned char expected[] = {0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0};
+  Bytes bytes = encode_peer_message(HeartbeatRequest{BrokerId(2), BrokerEpoch(258), Offset(3), true, {}, 259});
+  const unsigned char expected[] = {0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0,
+                                    0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 3};
   EXPECT_TRUE(bytes_equal(bytes, ByteView(reinterpret_cast<const std::byte*>(expected), sizeof(expected))));
 }
 

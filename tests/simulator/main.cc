@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/simulator/batch.h"
+#include "tests/simulator/explore.h"
 
 namespace trilog::simulator {
 namespace {
@@ -14,6 +15,7 @@ int usage() {
       "simulator --seed N | --seeds A..B  [--nodes 3|5] [--time 30s|1h] [--jobs N] [--results FILE] [--trace]\n"
       "          [--history FILE] [--without FAULT]... [--no-faults] [--counters] [--require-counters]\n"
       "          [--until-failure]\n"
+      "simulator --explore\n"
       "\n"
       "  --seed N            one seed, in this process\n"
       "  --seeds A..B        each in a process of its own, --jobs of them at a time\n"
@@ -25,6 +27,7 @@ int usage() {
       "  --counters          how often what must happen sometimes did\n"
       "  --require-counters  fails if something of it never happened in the batch\n"
       "  --until-failure     begins no seed after one that failed\n"
+      "  --explore           every state of one partition within bounds, breadth-first\n"
       "\n"
       "Prints \"seed N hash HEX events N\" per seed. Exit code 1: a violation, with the command that replays it.\n",
       stderr);
@@ -93,6 +96,7 @@ bool parse_option(int argc, char** argv, int& i, BatchOptions& options) {
 int main(int argc, char** argv) {
   using namespace trilog::simulator;
   BatchOptions options;
+  if (argc == 2 && std::strcmp(argv[1], "--explore") == 0) return explore();
   for (int i = 1; i < argc; ++i) {
     if (!parse_option(argc, argv, i, options)) return usage();
   }

@@ -26,20 +26,30 @@ bool contains(const Container& brokers, BrokerId broker) {
 
 }  // namespace
 
-std::vector<StoredBatch> read_log(const sim::DiskImage& image, const TopicPartition& partition, Offset from,
-                                  Offset to) {
+std::vector<StoredBatch> read_log(const sim::DiskImage& image, const TopicPartition& partition, Offset from, Offset to,
+                                  StoredPlace* place) {
   std::vector<StoredBatch> batches;
+  const StoredPlace begin = place != nullptr ? *place : StoredPlace();
   const sim::DiskImage::Node* folder = image.node(image.find(folder_of(partition)));
   if (folder == nullptr) return batches;
   for (const auto& [name, inode] : folder->entries) {  // names have leading zeros: in order
     if (!name.ends_with(kLogSuffix)) continue;
-    ByteView rest = image.content(inode);
+    const ByteView content = image.content(inode);
+    ByteView rest = content;
+    if (inode == begin.inode && begin.base <= from && begin.position < content.size()) {
+      const ByteView there = content.subspan(begin.position);
+      const Result<RecordBatch> known = RecordBatch::parse(there);
+      if (known.ok() && known->base_offset() == begin.base) rest = there;
+    }
     while (rest.size() >= kBatchHeaderBytes) {
       Result<RecordBatch> batch = RecordBatch::parse(rest);
       if (!batch.ok()) break;
       rest = rest.subspan(batch->size());
       if (batch->next_offset() <= from || batch->base_offset() >= to) continue;
       if (!batch->crc_matches()) break;
+      if (place != nullptr && batches.empty()) {
+        *place = {inode, static_cast<size_t>(batch->bytes().data() - content.data()), batch->base_offset()};
+      }
       batches.push_back({batch->base_offset(), batch->next_offset(), batch->leader_epoch(), batch->bytes()});
     }
   }
@@ -178,6 +188,9 @@ void Observer::check_leader(const Topic& topic, const TopicPartition& partition,
 }
 
 void Observer::check_brokers() {
+  const int64_t now_ns = context_.now_ns();
+  if (now_ns - checked_ns_ < (now_ns - began_ns_) / 200 - kSecond) return;
+  checked_ns_ = now_ns;
   for (int node = 1; node <= context_.cluster.size(); ++node) {
     if (context_.cluster.state(node) == sim::SimCluster::State::kUp)
       context_.cluster.broker(node)->check_invariants([] {});
@@ -192,7 +205,7 @@ size_t Observer::durable_copies(const history::Produce& told, const TopicPartiti
   for (int node = 1; node <= context_.cluster.size(); ++node) {
     const std::vector<history::Record> records =
         records_of(read_log(context_.cluster.disk(node).durable(), partition, Offset(told.records.front().offset),
-                            Offset(told.records.back().offset + 1)));
+                            Offset(told.records.back().offset + 1), &places_[{node, partition}]));
     auto has = [&](const history::Record& record) {
       return std::find(records.rbegin(), records.rend(), record) != records.rend();
     };

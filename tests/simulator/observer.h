@@ -20,20 +20,29 @@ struct StoredBatch {
   ByteView bytes;  // into the image
 };
 
+// Where a batch was found, so that the next search for a later one need not begin at the front.
+struct StoredPlace {
+  sim::InodeId inode = sim::kNoInode;
+  size_t position = 0;
+  Offset base{0};
+};
+
 // The batches of a replica as they lie in the segment files of its node, in order; stops in a segment where the bytes
 // are no batch any more. Reads without any code of the broker's storage but the frame of a batch.
-// Only batches that have an offset in [from, to).
+// Only batches that have an offset in [from, to). `place`, if given and still true, is where to begin; then it is where
+// the first of them is.
 std::vector<StoredBatch> read_log(const sim::DiskImage& image, const TopicPartition& partition, Offset from = Offset(0),
-                                  Offset to = Offset(INT64_MAX));
+                                  Offset to = Offset(INT64_MAX), StoredPlace* place = nullptr);
 std::vector<history::Record> records_of(const std::vector<StoredBatch>& batches);
 
 class Observer {
  public:
-  explicit Observer(Context& context) : context_(context) {}
+  explicit Observer(Context& context) : context_(context), began_ns_(context.now_ns()), checked_ns_(began_ns_) {}
 
   // Images of all nodes: digests are equal at equal offsets (A11), what was decided stays (A4, A5). Every few events.
   void look();
-  // Asks every broker to walk over its own invariants (A1 to A10), which CHECK.
+  // Asks every broker to walk over its own invariants (A1 to A10), which CHECK. The logs grow, and are walked over
+  // whole: in a long run the walks come further and further apart.
   void check_brokers();
   // A write to a synced topic that a client was just told of with acks all: on the disks of min in-sync nodes, if no
   // disk was harmed meanwhile (R2).
@@ -79,6 +88,9 @@ class Observer {
   std::map<TopicPartition, std::map<LeaderEpoch, history::Record>> acknowledged_;
   std::map<std::string, std::pair<int, uint64_t>> controllers_;  // by term: node and life
   std::map<int, DirectoryId> replaced_;
+  std::map<std::pair<int, TopicPartition>, StoredPlace> places_;  // of what was acknowledged last, per node
+  const int64_t began_ns_;
+  int64_t checked_ns_;
 };
 
 }  // namespace trilog::simulator

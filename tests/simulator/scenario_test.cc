@@ -152,6 +152,45 @@ TEST_F(Scenario, AFetchThatWaitsAtOtherNodesIsAnsweredOnceWhenItsNodeStops) {
   EXPECT_EQ(answers, 1);
 }
 
+TEST_F(Scenario, ANodeWhoseClockIsTenYearsOffRemovesNothing) {  // F14
+  const std::string text(100'000, 'x');
+  api::CreateTopicRequest aging{.name = "aging", .partitions = 3, .replicas = kReplicas};
+  aging.configs = {{"segment.bytes", "1048576"}, {"retention.ms", "3600000"}};
+  auto made =
+      ask<api::CreateTopicResult>(1, [&](Broker& broker, auto done) { broker.create_topic(aging, std::move(done)); });
+  ASSERT_TRUE(made.ok());
+  settle();
+  for (int i = 0; i < 75; ++i) {
+    api::ProduceRequest request{.topic = "aging", .partition = PartitionId(i % 3)};
+    request.records.push_back({.value = as_bytes(text)});
+    auto reply = ask<api::ProduceResult>(
+        1, [&](Broker& broker, auto done) { broker.produce(std::move(request), std::move(done)); });
+    ASSERT_TRUE(reply.ok() && !reply.answer->value().positions[0].error);
+  }
+  const int node = context.leader_node("aging", 0);
+  cluster.set_wall_offset_ms(node, 10LL * 365 * 24 * 3600 * 1000);
+  cluster.kill(node);
+  cluster.start(node);
+  ASSERT_TRUE(cluster.run_until_serving());
+  world.run_for(120 * kSecond);  // several looks at what is old; leaderships have come back (C14)
+  ASSERT_EQ(context.leader_node("aging", 0), node);
+  auto read = [&](int32_t partition) {
+    api::FetchRequest request;
+    request.positions.push_back({.topic = "aging", .partition = PartitionId(partition), .offset = Offset(0)});
+    auto reply =
+        ask<api::FetchResult>(node, [&](Broker& broker, auto done) { broker.fetch(request, std::move(done)); });
+    return reply.ok() && !reply.answer->value()[0].error;
+  };
+  for (int32_t partition = 0; partition < 3; ++partition) EXPECT_TRUE(read(partition)) << partition;
+  // Set right, it does its work again.
+  cluster.set_wall_offset_ms(node, 0);
+  cluster.kill(node);
+  cluster.start(node);
+  ASSERT_TRUE(cluster.run_until_serving());
+  world.run_for(2 * 3600 * kSecond);
+  EXPECT_FALSE(read(0)) << "an hour is over";
+}
+
 TEST_F(Scenario, AReplicaWhoseLogCouldNotBeOpenedComesBackByItself) {  // F11
   ASSERT_TRUE(produce(1, 0));
   cluster.kill(2);

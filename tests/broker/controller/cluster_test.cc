@@ -26,6 +26,7 @@ struct Player {
   DirectoryId directory;
   LeaderEpoch last_epoch{0};
   Offset log_end{0};
+  int64_t clock_ahead_ms = 0;
   std::optional<peer::HeartbeatAnswer> told;
 };
 
@@ -75,7 +76,8 @@ class Cluster {
   }
   // The controller's own broker takes no replicas in these tests.
   bool drain_own_broker() {
-    peer::HeartbeatRequest request{BrokerId(1), *node.epoch, node.image().applied(), true, {}};
+    peer::HeartbeatRequest request{BrokerId(1), *node.epoch, node.image().applied(),
+                                   true,        {},          node.env->clock().wall_ms()};
     node.controller->heartbeat(request, [](peer::HeartbeatAnswer) {});
     return node.world.run_until([&] { return node.image().find_broker(BrokerId(1))->draining; });
   }
@@ -107,6 +109,7 @@ class Cluster {
   void beat(Player& player, bool wants_shutdown = false) {
     player.told.reset();
     peer::HeartbeatRequest request{BrokerId(player.id), player.epoch, node.image().applied(), wants_shutdown, {}};
+    request.wall_ms = node.env->clock().wall_ms() + player.clock_ahead_ms;
     node.controller->heartbeat(request, [&player](peer::HeartbeatAnswer answer) { player.told = answer; });
     ASSERT_TRUE(node.world.run_until([&] { return player.told.has_value(); }));
   }
@@ -236,6 +239,34 @@ TEST(ControllerCluster, ABrokerIsLetInOnlyWhenItHasSeenItsOwnRegistration) {  //
   cluster.node.controller->heartbeat(early, [&](peer::HeartbeatAnswer answer) { told = answer; });
   cluster.node.world.run_until_idle();
   EXPECT_FALSE(told->fenced);
+}
+
+TEST(ControllerCluster, AClockThatDisagreesWithMostIsTold) {  // F14
+  constexpr int64_t kTenYearsMs = 10LL * 365 * 24 * 3600 * 1000;
+  for (int64_t off_ms : {kTenYearsMs, -kTenYearsMs}) {
+    Cluster cluster;
+    ASSERT_NO_FATAL_FAILURE(cluster.begin());
+    auto agree = [&] {
+      std::vector<bool> told;
+      for (auto& [id, player] : cluster.players) {
+        cluster.beat(player);
+        told.push_back(player.told->clock_agrees);
+      }
+      return told;
+    };
+    agree();
+    EXPECT_EQ(agree(), std::vector<bool>({true, true, true}));
+    cluster.players[3].clock_ahead_ms = off_ms;
+    agree();
+    EXPECT_EQ(agree(), std::vector<bool>({true, false, true}));
+    // Half against half: nobody knows who is right.
+    cluster.players[2].clock_ahead_ms = off_ms;
+    agree();
+    EXPECT_EQ(agree(), std::vector<bool>({false, false, false}));
+    cluster.players[2].clock_ahead_ms = cluster.players[3].clock_ahead_ms = 1000;
+    agree();
+    EXPECT_EQ(agree(), std::vector<bool>({true, true, true}));
+  }
 }
 
 TEST(ControllerCluster, ANewControllerStartsSessionsInFull) {  // C5
