@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Shows that the tests can fail: applies each patch below this folder, a deliberate bug, to a copy of the tree, builds
 there what is to find it, and runs that until it does. The folder names the test: crash (crash_test), cluster (the
-simulator, seeds from 1 on), quorum (random worlds of Raft nodes), exploration (every state of a small cluster). Exits 1
+simulator, seeds from 1 on), quorum (random worlds of Raft nodes), exploration (simulator --explore). Exits 1
 if a bug is not caught, or a patch no longer applies or builds.
 
   tests/mutants/run.py [--harness crash|cluster|quorum|exploration] [--only NAME] [--seeds N] [--states N] [--tree DIR]
@@ -99,15 +99,15 @@ class Cluster(Harness):
         return self.find(tree, min(30, self.most))
 
 
-class UnitTest(Harness):
-    """A test that tries many states or worlds by itself."""
+class Program(Harness):
+    """Something that tries all it has, or until something is wrong."""
     most = 0
 
     def __init__(self, options):
         pass
 
     def find(self, tree, _):
-        result = run([f"build/release/{self.target}", f"--gtest_filter={self.tests}"], tree, timeout=SECONDS_PER_RUN)
+        result = run([f"build/release/{self.target}", *self.arguments], tree, timeout=SECONDS_PER_RUN)
         if result.returncode == 0:
             return 0, None, "nothing found"
         count = re.search(self.count, result.stdout)
@@ -118,16 +118,14 @@ class UnitTest(Harness):
         return self.find(tree, 0)
 
 
-class Quorum(UnitTest):
-    target, unit, tests = "quorum_test", "worlds", "RaftRandomWorlds.*"
-    count = r"RaftRandomWorlds.*seed (\d+)"
-    words = r"(check failed: .*)"
+class Quorum(Program):
+    target, unit, arguments = "quorum_test", "worlds", ["--gtest_filter=RaftRandomWorlds.*"]
+    count, words = r"seed (\d+)", r"(check failed: .*)"
 
 
-class Exploration(UnitTest):
-    target, unit, tests = "controller_test", "states", "Exploration.Whoever*"
-    count = r"\(result\.states\) > .*actual: (\d+)"
-    words = r'^  result\.violation\n +Which is: "(.*?)\\n'
+class Exploration(Program):
+    target, unit, arguments = "simulator", "states", ["--explore"]
+    count, words = r"(\d+) states.*VIOLATION", r"VIOLATION\n(.*)"
 
 
 HARNESSES = {"crash": Crash, "cluster": Cluster, "quorum": Quorum, "exploration": Exploration}
