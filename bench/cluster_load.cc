@@ -2,9 +2,7 @@
 // all partitions of a topic in turn; so that the figure is the brokers' and not the client's. Beside it:
 // `copy_limit --replicas 3` with the same --batch-kb, --record-bytes, --total-mb and --window.
 //
-// --server HOST:PORT of any node; --partitions N of the topic that is made for it; --sync: its durability is `synced`.
-#include <unistd.h>
-
+// --server HOST:PORT of any node, --topic NAME; --sync says that it is `synced`.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -96,24 +94,24 @@ v1::InitProducerResponse make_producer(const LimitOptions& options) {
   return producer;
 }
 
-// The partitions that each node leads, by its address.
-std::map<std::string, std::vector<int32_t>> make_topic(const LimitOptions& options, const std::string& topic) {
-  auto stub = v1::Admin::NewStub(lasting_channel(options.server));
-  v1::CreateTopicRequest create;
-  create.set_name(topic);
-  create.set_partitions(options.partitions);
-  (*create.mutable_configs())["durability"] = options.sync ? "synced" : "replicated";
-  create.set_if_not_exists(true);
-  v1::CreateTopicResponse created;
-  call(options.server, [&](auto* context) { return stub->CreateTopic(context, create, &created); });
-
+// The partitions that each node leads, by its address. Every leader knows the topic by then.
+std::map<std::string, std::vector<int32_t>> leaders_of(const LimitOptions& options) {
   v1::DescribeClusterResponse cluster;
-  call(options.server, [&](auto* context) { return stub->DescribeCluster(context, {}, &cluster); });
+  call(options.server, [&](auto* context) {
+    return v1::Admin::NewStub(lasting_channel(options.server))->DescribeCluster(context, {}, &cluster);
+  });
+  v1::DescribeTopicRequest request;
+  request.add_names(options.topic);
+  v1::DescribeTopicResponse described;
+  for (const v1::NodeState& node : cluster.nodes()) {
+    call(node.address(), [&](auto* context) {
+      return v1::Admin::NewStub(lasting_channel(node.address()))->DescribeTopic(context, request, &described);
+    });
+  }
   std::map<int32_t, std::string> addresses;
   for (const v1::NodeState& node : cluster.nodes()) addresses[node.node_id()] = node.address();
-
   std::map<std::string, std::vector<int32_t>> led;
-  for (const v1::PartitionState& partition : created.topic().partitions()) {
+  for (const v1::PartitionState& partition : described.topics(0).partitions()) {
     led[addresses[partition.leader()]].push_back(partition.partition());
   }
   return led;
@@ -122,19 +120,19 @@ std::map<std::string, std::vector<int32_t>> make_topic(const LimitOptions& optio
 int run(int argc, char** argv) {
   const LimitOptions options = parse_options(argc, argv, "cluster_load");
   static const Bytes batch = make_limit_batch(options);
-  const auto all = static_cast<uint64_t>(options.partitions);
+  const auto led = leaders_of(options);
+  uint64_t all = 0;
+  for (const auto& [address, partitions] : led) all += partitions.size();
   for (int round = 0; round < options.rounds; ++round) {
-    const std::string topic = "load-" + std::to_string(getpid()) + "-" + std::to_string(round);
-    const auto led = make_topic(options, topic);
     const v1::InitProducerResponse producer = make_producer(options);
     Figure figure;
-    figure.name = "load " + std::to_string(options.batch_bytes >> 10) + " KiB, " + std::to_string(options.partitions) +
+    figure.name = "load " + std::to_string(options.batch_bytes >> 10) + " KiB, " + std::to_string(all) +
                   " partitions";
     std::vector<std::unique_ptr<grpc::GenericStub>> stubs;
     std::vector<std::unique_ptr<StreamSender>> senders;
     const double begin = now_seconds();
     for (const auto& [address, partitions] : led) {
-      auto requests = std::make_shared<Requests>(topic, partitions, producer, batch);
+      auto requests = std::make_shared<Requests>(options.topic, partitions, producer, batch);
       const uint64_t count = std::max<uint64_t>(1, options.total_bytes / batch.size() * partitions.size() / all);
       const uint64_t window = std::max<uint64_t>(1, static_cast<uint64_t>(options.window) * partitions.size() / all);
       stubs.push_back(std::make_unique<grpc::GenericStub>(lasting_channel(address)));

@@ -29,7 +29,6 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
       {"--record-bytes", [&](double value) { options.record_bytes = static_cast<size_t>(value); }},
       {"--window", [&](double value) { options.window = static_cast<int>(value); }},
       {"--replicas", [&](double value) { options.replicas = static_cast<int>(value); }},
-      {"--partitions", [&](double value) { options.partitions = static_cast<int>(value); }},
       {"--unsynced-mb", [&](double value) { options.unsynced_bytes = static_cast<size_t>(value * 1048576); }},
       {"--rounds", [&](double value) { options.rounds = static_cast<int>(value); }},
       {"--seconds", [&](double value) { options.seconds = value; }},
@@ -45,6 +44,9 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
     } else if (name == "--server" && value != nullptr) {
       options.server = value;
       ++i;
+    } else if (name == "--topic" && value != nullptr) {
+      options.topic = value;
+      ++i;
     } else if (name == "--directory" && value != nullptr) {
       options.directory = value;
       ++i;
@@ -54,7 +56,7 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
     } else {
       std::fprintf(stderr,
                    "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] "
-                   "[--replicas N] [--partitions N] [--unsynced-mb N] [--rounds N] [--seconds S] [--server HOST:PORT] [--sync] [--json]\n",
+                   "[--replicas N] [--unsynced-mb N] [--rounds N] [--seconds S] [--server HOST:PORT] [--topic NAME] [--sync] [--json]\n",
                    program);
       std::exit(2);
     }

@@ -21,16 +21,16 @@ struct LimitOptions {
   size_t record_bytes = 1000;
   int window = 5;      // batches on their way at once
   int replicas = 1;    // copy_limit, sync_limit: so many processes write
-  int partitions = 1;  // cluster_load
   size_t unsynced_bytes = 256u << 20;  // copy_limit without sync: when so many came one begins beside it
   int rounds = 3;      // the first one also warms up the memory and the disk
   double seconds = 2;  // per unary measurement
   bool sync = false;   // acknowledge after fdatasync (group commit) instead of after pwrite
   bool json = false;
+  std::string topic;   // cluster_load
   std::string server;  // grpc_limit: measure the broker there instead; cluster_load: any node
 };
 
-// --server HOST:PORT --directory D --total-mb N --batch-kb N --record-bytes N --window N --replicas N --partitions N
+// --server HOST:PORT --topic NAME --directory D --total-mb N --batch-kb N --record-bytes N --window N --replicas N
 // --unsynced-mb N --rounds N --seconds S --sync --json
 LimitOptions parse_options(int argc, char** argv, const char* program);
 

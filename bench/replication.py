@@ -41,15 +41,21 @@ class Replication:
     def throughput(self, durability, partitions):
         common = ["--total-mb", self.options.total_mb, "--batch-kb", BATCH_KIB, "--window", IN_FLIGHT, *SYNCED[durability]]
         rates, limits, shares, cpu = [], [], [], []
+        topic = f"load-{durability}-{partitions}"
+        self.cluster.command("topic", "create", topic, "--partitions", partitions, "--set", f"durability={durability}",
+                             "--server", self.cluster.servers[0])
+        load = ["cluster_load", "--server", self.cluster.servers[0], "--topic", topic]
+        # The first batch of a partition makes its files.
+        self.tool(*load, "--total-mb", partitions * BATCH_KIB / 1024, "--batch-kb", BATCH_KIB, *SYNCED[durability])
         for _ in range(self.options.rounds):
             limit = self.tool("copy_limit", "--replicas", 3, "--directory", self.options.directory, *common)
             before = self.cluster.cpu_seconds()
-            own = self.tool("cluster_load", "--server", self.cluster.servers[0], "--partitions", partitions, *common)
+            own = self.tool(*load, *common)
             cpu.append((self.cluster.cpu_seconds() - before) / (self.options.total_mb * (1 << 20) / RECORD_BYTES) * 1e6)
             rates.append(own["mb_per_second"])
             limits.append(limit["mb_per_second"])
             shares.append(100 * rates[-1] / limits[-1])
-            self.cluster.forget_topics()
+        self.cluster.command("topic", "delete", topic, "--yes", "--server", self.cluster.servers[0])
         show(f"produce, {partitions} partitions", durability, spread(rates, " MB/s"), "limit " + spread(limits, " MB/s"),
              spread(shares, " % of it"), "70 %" if durability == "replicated" else "60 %")
         show("  all three brokers", durability, spread(cpu, " core-s/M"), "", "", "4 core-s per million records")
@@ -94,14 +100,6 @@ class Replication:
              spread(changes, " % change"), "below 20 % once it left the ISR")
 
 
-class Cluster(ClusterProcess):
-    def forget_topics(self):
-        """What a measurement wrote would fill the disk, and its write-back would fall into the next one."""
-        for topic in self.ask("topic", "list"):
-            if topic["name"].startswith("load-"):
-                self.command("topic", "delete", topic["name"], "--yes", "--server", self.servers[0])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", nargs="?", default="build/release")
@@ -119,7 +117,7 @@ def main():
     options.sync_mb = 6
     if options.quick:
         options.rounds, options.total_mb, options.rate, options.seconds, options.sync_mb = 1, 2, 200, 1, 0.1
-    with Cluster(options.build, options.directory) as cluster:
+    with ClusterProcess(options.build, options.directory) as cluster:
         measure = Replication(options, cluster)
         print(f"three brokers, replication factor 3, acks all; load {os.getloadavg()[0]:.1f}", flush=True)
         if options.only in (None, "throughput"):

@@ -46,13 +46,14 @@ const std::shared_ptr<grpc::Channel>& lasting_channel(const std::string& address
 
 namespace {
 
-// 1 if it is the answer to a request that was written as a whole.
+// The answer to a request that was not written as a whole ends the program.
 uint64_t produced(ByteBuffer& message) {
   v1::ProduceResponse response;
   bool good = grpc::SerializationTraits<v1::ProduceResponse>::Deserialize(&message, &response).ok() &&
               !response.has_error() && response.failed() == 0;
-  if (!good) std::fprintf(stderr, "refused: %s\n", response.ShortDebugString().c_str());
-  return good ? 1 : 0;
+  if (good) return 1;
+  std::fprintf(stderr, "refused: %s\n", response.ShortDebugString().c_str());
+  std::_Exit(1);
 }
 
 }  // namespace
