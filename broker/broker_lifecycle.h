@@ -28,8 +28,8 @@ class BrokerLifecycle {
     std::function<void(UniqueFunction<void(std::vector<TopicPartition>)>)> open_logs;
     // The process has this epoch now; noted on the disk when this returns.
     std::function<Status(BrokerEpoch)> registered;
-    // The controller has confirmed a heartbeat that was sent then (R18).
-    std::function<void(int64_t sent_ns)> confirmed;
+    // The controller has confirmed a heartbeat that was sent then (R18); its metadata reached up to `applied`.
+    std::function<void(int64_t sent_ns, Offset applied)> confirmed;
     // Once: it may serve, or why it cannot start.
     std::function<void(Status)> admitted;
   };
