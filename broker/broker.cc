@@ -142,13 +142,17 @@ void BrokerImpl::make_lifecycle() {
   host.image = [this] { return loader_.image(); };
   host.open_logs = [this](auto opened) { open_logs(std::move(opened)); };
   host.registered = [this](BrokerEpoch epoch) { return registered(epoch); };
-  host.confirmed = [this](int64_t sent_ns, bool clock_agrees) {
+  // Who hears the controller and not yet what it has decided meanwhile may lead no more without knowing.
+  host.confirmed = [this](int64_t sent_ns, Offset applied, bool clock_agrees) {
     for (auto& each : shards_) {
-      each->post([sent_ns, clock_agrees, shard = each.get()] {
-        shard->replicas.set_controller_contact(sent_ns);
-        shard->replicas.set_clock_agreement(clock_agrees);
-      });
+      each->post([clock_agrees, shard = each.get()] { shard->replicas.set_clock_agreement(clock_agrees); });
     }
+    when_applied(applied, [this, sent_ns, applied] {
+      if (loader_.image()->applied() < applied) return;
+      for (auto& each : shards_) {
+        each->post([sent_ns, shard = each.get()] { shard->replicas.set_controller_contact(sent_ns); });
+      }
+    });
   };
   // Posted to every shard first: whoever is served next finds the partitions in their present roles.
   host.admitted = [this](Status status) {
@@ -201,6 +205,18 @@ void BrokerImpl::listen_on_shard(uint32_t index) {
         shard.post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
       });
     });
+  };
+  network.fetch_range = [this, index](BrokerId broker, const peer::RepairRangeRequest& request,
+                                      UniqueFunction<void(Result<SharedBytes>)> done) {
+    PeerFrame frame;
+    frame.kind = PeerKind::kRepairRange;
+    frame.route = peer_route(request.partition.topic, request.partition.partition);
+    frame.body = peer::encode_peer_message(request);
+    endpoints_[index]->calls.call(broker, PeerChannel::kBulk, std::move(frame), kQuestionNs,
+                                  [done = std::move(done)](Result<PeerFrame> answer) mutable {
+                                    if (!answer.ok()) return done(answer.status());
+                                    done(std::move(answer->bulk));
+                                  });
   };
   shard.replicas.set_network(std::move(network));
   endpoints_[index]->listen();

@@ -144,7 +144,7 @@ void BrokerLifecycle::on_heartbeat(int64_t sent_ns, const Result<peer::Heartbeat
   const bool heard = answer.ok() && answer->error == PeerError::kNone;
   // To be known is not to lead: while it is fenced, others may lead what this node's older image still gives to it
   // (R18).
-  if (heard && !answer->fenced) host_.confirmed(sent_ns, answer->clock_agrees);
+  if (heard && !answer->fenced) host_.confirmed(sent_ns, answer->applied, answer->clock_agrees);
   if (state_ == State::kLeaving) {
     if (heard) unheard_until_ns_ = now + kShutDownUnheardNs;
     if ((heard && answer->may_shut_down) || now >= leaving_until_ns_ || now >= unheard_until_ns_) return left();

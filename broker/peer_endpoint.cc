@@ -31,6 +31,7 @@ void PeerEndpoint::on_frame(BrokerId from, PeerChannel channel, PeerFrame frame)
       return;
     case PeerKind::kProbe:
     case PeerKind::kHearing: return broker_.answer_controller_question(*this, from, channel, frame);
+    case PeerKind::kRepairRange: return give_range(from, channel, frame);
     case PeerKind::kForward: return broker_.serve_forwarded(*this, from, channel, std::move(frame));
     case PeerKind::kOpenSession:
     case PeerKind::kCloseSession:
@@ -40,6 +41,21 @@ void PeerEndpoint::on_frame(BrokerId from, PeerChannel channel, PeerFrame frame)
     default:
       if (frame.call != 0) calls.refuse(from, channel, frame, "this version does not know that call");
   }
+}
+
+void PeerEndpoint::give_range(BrokerId from, PeerChannel channel, const PeerFrame& frame) {
+  if (frame.call == 0) return;
+  auto request = peer::decode_peer_message<peer::RepairRangeRequest>(frame.body);
+  if (!request.ok()) return calls.refuse(from, channel, frame, request.status().message());
+  PeerFrame question;
+  question.kind = frame.kind;
+  question.call = frame.call;
+  shard_.replicas.read_range(
+      *request,
+      [this, from, channel, question = std::make_shared<PeerFrame>(std::move(question))](Result<SharedBytes> batches) {
+        if (!batches.ok()) return calls.refuse(from, channel, *question, batches.status().message());
+        calls.answer(from, channel, *question, Bytes(), std::move(*batches));
+      });
 }
 
 void PeerEndpoint::on_connected(const PeerIdentity& peer, PeerChannel channel) {

@@ -47,6 +47,8 @@ class PeerEndpoint final : public PeerListener {
   std::map<BrokerId, Held> held;
 
  private:
+  void give_range(BrokerId from, PeerChannel channel, const PeerFrame& frame);
+
   BrokerImpl& broker_;
   BrokerShard& shard_;
   PeerTransport& transport_;

@@ -167,7 +167,7 @@ Step<api::Unit> plan_set_aside(PlannedState& state, BrokerId broker, const std::
   return api::Unit{};
 }
 
-Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch) {
+Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch, bool leaves_isr) {
   const BrokerImage* known = state.find_broker(broker);
   if (known == nullptr || known->epoch != epoch) return false;
   if (known->fenced) return true;
@@ -175,7 +175,7 @@ Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch
   const LiveBrokers live = state.live();
   bool complete =
       change_partitions(state, [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
-                                   int32_t minimum) { return hand_over(image, broker, live, minimum, true); });
+                                   int32_t minimum) { return hand_over(image, broker, live, minimum, leaves_isr); });
   if (!complete) return std::nullopt;
   return true;
 }
@@ -208,7 +208,10 @@ Leaderships count_leaderships(const MetadataImage& image, BrokerId broker) {
   Leaderships count;
   for (const auto& [name, topic] : image.topics()) {
     for (const PartitionImage& partition : topic->partitions) {
-      if (partition.leader != broker) continue;
+      if (partition.leader != broker) {
+        if (hand_over(partition, broker, live, min_in_sync(*topic), true)) ++count.in_sync;
+        continue;
+      }
       ++count.all;
       if (hand_over(partition, broker, live, 1, false)) ++count.movable;
     }

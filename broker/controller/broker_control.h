@@ -50,16 +50,20 @@ Step<bool> plan_unfence(PlannedState& state, BrokerId broker, BrokerEpoch epoch)
 // Replicas that the broker found damaged (S9) are set aside.
 Step<api::Unit> plan_set_aside(PlannedState& state, BrokerId broker, const std::vector<TopicPartition>& damaged);
 
-// The broker wants to shut down (C9): it hands over what it can, and joins and leads nothing new.
-Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch);
+// The broker wants to shut down (C9): it hands over what it can, and joins and leads nothing new. `leaves_isr`, once it
+// knows of that: it leaves every ISR where enough remain. Until then nothing is committed without it, so that it cannot
+// tell an end that others have gone beyond (X12).
+Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch, bool leaves_isr);
 // An operator wants it to lead nothing for a while; it goes on following. `moved` partitions have another leader now,
 // `left` have nobody else in sync; the steps count together in `moved`.
 Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved);
 
-// Partitions that `broker` leads and of which somebody else could take over.
+// Partitions that `broker` leads, those of them that somebody else could take over, and those led by others whose ISR
+// it could leave.
 struct Leaderships {
   int32_t all = 0;
   int32_t movable = 0;
+  int32_t in_sync = 0;
 };
 Leaderships count_leaderships(const MetadataImage& image, BrokerId broker);
 

@@ -206,12 +206,14 @@ peer::HeartbeatAnswer Controller::Impl::heartbeat_answer(BrokerId broker, Broker
     return answer;
   }
   answer.fenced = known->fenced;
+  answer.applied = now->applied();
   answer.clock_agrees = sessions.clock_agrees(broker, now_ns());
   if (!known->draining) return answer;
   Leaderships leads = count_leaderships(*now, broker);
   answer.leads = leads.all;
   std::optional<Offset> at = sessions.handed_over_at(broker);
-  answer.may_shut_down = known->fenced || (leads.movable == 0 && at && sessions.all_others_applied(*now, broker, *at));
+  const bool left = leads.movable == 0 && leads.in_sync == 0;
+  answer.may_shut_down = known->fenced || (left && at && sessions.all_others_applied(*now, broker, *at));
   return answer;
 }
 
@@ -228,9 +230,12 @@ void Controller::Impl::on_heartbeat(peer::HeartbeatRequest request, Reply<peer::
     return post(std::move(done), peer::HeartbeatAnswer{PeerError::kNone, true, true, 0});
   }
   if (request.wants_shutdown) {
-    bool again =
-        !broker.draining || !sessions.handed_over_at(broker.id) || count_leaderships(*now, broker.id).movable > 0;
-    if (again) return begin_shutdown(request.broker, request.epoch, std::move(done));
+    std::optional<Offset> at = sessions.handed_over_at(broker.id);
+    Leaderships leads = count_leaderships(*now, broker.id);
+    const bool knows = broker.draining && at && request.applied >= *at;
+    if (!broker.draining || !at || leads.movable > 0 || (knows && leads.in_sync > 0)) {
+      return begin_shutdown(request.broker, request.epoch, knows, std::move(done));
+    }
   } else if (broker.fenced && request.applied.value() >= request.epoch.value() && request.applied >= fenced_at) {
     return unfence(request.broker, request.epoch, std::move(done));
   }
@@ -265,8 +270,9 @@ void Controller::Impl::unfence(BrokerId broker, BrokerEpoch epoch, Reply<peer::H
                });
 }
 
-void Controller::Impl::begin_shutdown(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done) {
-  submit<bool>([broker, epoch](PlannedState& state) { return plan_shutdown(state, broker, epoch); },
+void Controller::Impl::begin_shutdown(BrokerId broker, BrokerEpoch epoch, bool leaves_isr,
+                                      Reply<peer::HeartbeatAnswer> done) {
+  submit<bool>([=](PlannedState& state) { return plan_shutdown(state, broker, epoch, leaves_isr); },
                [self_copy = self, broker, epoch, done = std::move(done)](const api::Answer<bool>& answer) mutable {
                  Impl* impl = *self_copy;
                  if (impl == nullptr || !answer.ok()) {

@@ -91,7 +91,7 @@ struct Controller::Impl {
   void on_heartbeat(peer::HeartbeatRequest request, Reply<peer::HeartbeatAnswer> done);
   void confirm(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
   void unfence(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
-  void begin_shutdown(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
+  void begin_shutdown(BrokerId broker, BrokerEpoch epoch, bool leaves_isr, Reply<peer::HeartbeatAnswer> done);
   void report_damage(BrokerId broker, std::vector<TopicPartition> damaged);
   peer::HeartbeatAnswer heartbeat_answer(BrokerId broker, BrokerEpoch epoch);
   std::optional<BrokerId> only_voter() const;

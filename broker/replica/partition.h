@@ -148,6 +148,7 @@ class Partition {
   api::Error damaged(Offset asked, const Status& why) const;
   const PartitionImage& state() const;
   void become_leader();
+  bool loss_accepted() const;
   // Where the high watermark could be by what is known, or nothing if it must not move.
   std::optional<Offset> committed_position() const;
   // Appends the batches [from, to), which are stamped.

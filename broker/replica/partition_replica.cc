@@ -110,6 +110,11 @@ void Partition::leader_told(Offset high_watermark, Offset log_start) {
   if (start > log_->log_start()) log_->advance_start(start);
 }
 
+// R15: an operator let a leader in that may lack records, after all that is committed here was written.
+bool Partition::loss_accepted() const {
+  return state().loss_epoch != kNoLeaderEpoch && log_->epochs().epoch_at(high_watermark_ - 1) < state().loss_epoch;
+}
+
 Result<Offset> Partition::cut_point(const EpochEnd& leader) const {
   const LeaderEpochCache& epochs = log_->epochs();
   Offset own = log_start();
@@ -126,7 +131,7 @@ Result<Offset> Partition::cut_point(const EpochEnd& leader) const {
       cut = TRY(log_->read(cut, 1, log_end())).first;
     }
   }
-  if (cut < high_watermark_ && !topic_->settings.unclean_leader_election) {
+  if (cut < high_watermark_ && !topic_->settings.unclean_leader_election && !loss_accepted()) {
     return Status(Errc::kFailed, name() + " would have to be cut at offset " + std::to_string(cut.value()) +
                                      ", below its high watermark " + std::to_string(high_watermark_.value()) +
                                      ": the leader misses records that were acknowledged");

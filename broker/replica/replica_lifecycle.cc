@@ -35,6 +35,7 @@ std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicParti
   const std::string name = topic.name + "/" + std::to_string(id.partition.value());
   if (!opened.ok()) {
     env.log().error(name, " is out of service: its log cannot be opened: ", opened.status().to_string());
+    reopen_later();
     return std::make_unique<Partition>(env, id, options.self, nullptr, opened.status(),
                                        replication ? &replication->peers : nullptr);
   }
@@ -52,6 +53,7 @@ std::unique_ptr<Partition> ReplicaManager::Impl::open_partition(const TopicParti
   const ReplicaPeers* peers = replication ? &replication->peers : nullptr;
   auto partition = std::make_unique<Partition>(env, id, options.self, std::move(log), ok_status(), peers);
   partition->log()->set_durable_listener([this, raw = partition.get()] { on_durable(*raw); });
+  partition->log()->set_damage_listener([this, id] { repair.damaged(id); });
   return partition;
 }
 
@@ -78,6 +80,7 @@ void ReplicaManager::Impl::remove_partition(Partition& partition) {
   std::unique_ptr<Log> log = partition.release_log();
   if (!log) return;
   log->set_durable_listener(nullptr);
+  log->set_damage_listener(nullptr);
   log->abandon();
   log.reset();
   logs.remove(id, [this, id, still = std::weak_ptr<bool>(alive)](const Status& removed) {
@@ -112,7 +115,10 @@ void ReplicaManager::apply(const ImagePtr& image, const MetadataDelta* delta) {
   if (impl_->replication && delta->brokers_changed()) impl_->brokers_changed();
 }
 
-void ReplicaManager::start() { impl_->schedule_housekeeping(); }
+void ReplicaManager::start() {
+  impl_->schedule_housekeeping();
+  impl_->repair.start();
+}
 
 void ReplicaManager::Impl::schedule_housekeeping() {
   env.executor().schedule_after(options.retention_check_ms * 1'000'000, [this, still = std::weak_ptr<bool>(alive)] {
@@ -123,6 +129,17 @@ void ReplicaManager::Impl::schedule_housekeeping() {
 }
 
 // What the disk refused once it may give the next time. Until then the replica is in no ISR and leads nothing.
+void ReplicaManager::Impl::reopen_later() {
+  if (std::exchange(reopening, true)) return;
+  const int64_t delay_ms = std::min(options.retention_check_ms, int64_t{500} << std::min(reopenings++, 10u));
+  env.executor().schedule_after(delay_ms * 1'000'000, [this, still = std::weak_ptr<bool>(alive)] {
+    if (still.expired() || stopping) return;
+    reopening = false;
+    reopen_logs();
+    if (!reopening) reopenings = 0;
+  });
+}
+
 void ReplicaManager::Impl::reopen_logs() {
   std::vector<TopicPartition> closed;
   for (const auto& [id, partition] : partitions) {
@@ -138,7 +155,6 @@ void ReplicaManager::Impl::reopen_logs() {
 }
 
 void ReplicaManager::Impl::housekeeping() {
-  reopen_logs();
   const int64_t now_ms = env.clock().wall_ms();
   const bool trusted = clock_guard.trusted() && clock_agrees.value_or(!replication);
   if (!clock_guard.trusted() && !clock_warned) {
@@ -163,6 +179,7 @@ void ReplicaManager::stop(UniqueFunction<void(Result<Marks>)> done) {
   Impl& self = *impl_;
   CHECK(!self.stopping);
   self.stopping = true;
+  self.repair.stop();
   if (self.replication) {
     self.replication->fetcher->stop();
     self.replication->sessions->stop();

@@ -261,6 +261,13 @@ void ReplicaManager::report_damage(const TopicPartition& id, const LogSlice& sli
   if (Partition* partition = impl_->find(id)) partition->report_damage(slice, why);
 }
 
+void ReplicaManager::read_range(const peer::RepairRangeRequest& request,
+                                UniqueFunction<void(Result<SharedBytes>)> done) {
+  Partition* partition = impl_->stopping ? nullptr : impl_->with_log(request.partition);
+  if (partition != nullptr) return ReplicaRepair::read_range(impl_->env, *partition, request, std::move(done));
+  impl_->env.executor().post([done = std::move(done)]() mutable { done(Status(Errc::kNotFound, "no such replica")); });
+}
+
 // --- for the group coordinator -------------------------------------------------------------------------------------
 
 Log* ReplicaManager::leader_log(const TopicPartition& id) {

@@ -14,6 +14,7 @@
 #include "broker/api/peer_transport.h"
 #include "broker/api/requests.h"
 #include "broker/metadata/metadata_image.h"
+#include "proto/kafka/peer_messages.h"
 #include "storage/env/env.h"
 #include "storage/log/log_directory.h"
 
@@ -27,7 +28,9 @@ struct ReplicaOptions {
   uint64_t mark_bytes_replicated_max = 256u << 20;
   int64_t retention_check_ms = 30'000;
   int64_t producer_idle_ms = 24LL * 3600 * 1000;
-  size_t delayed_operations_max = 100'000;  // then THROTTLED
+  size_t delayed_operations_max = 100'000;         // then THROTTLED
+  uint64_t scrub_bytes_per_second = 4u << 20;      // S10: at least, while a pass is under way; 0: no scrub
+  int64_t scrub_pass_ms = 3LL * 24 * 3600 * 1000;  // from the beginning of one pass to that of the next
   // Of replication between brokers.
   int64_t replica_lag_ms_max = 10'000;    // R9: an in-sync replica behind for longer is taken out
   int64_t session_ms = 3'000;             // R1, R18: silence after which a peer, or the controller, counts as gone
@@ -61,11 +64,16 @@ struct IsrChanged {
 // carried out later; everything else (time-out, no controller, fenced) as UNKNOWN: it is repeated, identically.
 using AlterIsr = std::function<void(IsrChange change, UniqueFunction<void(api::Answer<IsrChanged>)> done)>;
 
+// S9: asks a broker for the batches of a range. `done` with batches or an error, on the asking shard's thread.
+using FetchRange = std::function<void(BrokerId broker, const peer::RepairRangeRequest& request,
+                                      UniqueFunction<void(Result<SharedBytes>)> done)>;
+
 // What a shard needs to replicate.
 struct ReplicaNetwork {
   PeerTransport* transport = nullptr;  // outlives the manager
   uint32_t shard = 0;
   AlterIsr alter_isr;
+  FetchRange fetch_range;
 };
 
 // Where a local replica stands: for hearings and heartbeats (C8), and for showing it.
@@ -140,7 +148,7 @@ class ReplicaManager {
   // This process is registered under this epoch (C3). Before that, and until the image says the same, it leads no
   // partition that others replicate, and follows none.
   void set_broker_epoch(BrokerEpoch epoch);
-  // R18: a heartbeat that was sent then has been confirmed by the controller.
+  // R18: a heartbeat that was sent then has been confirmed by the controller, and what was committed by then applied.
   void set_controller_contact(int64_t sent_ns);
   // F14: whether this node's wall clock is that of most brokers. One of several brokers removes nothing for its age
   // before it was told so, nor while it was last told otherwise.
@@ -175,7 +183,9 @@ class ReplicaManager {
   // Records below `before` (<= high watermark; absent: the high watermark) are gone when `done` says so, durably.
   void trim(const TopicPartition& partition, std::optional<Offset> before,
             UniqueFunction<void(api::Answer<PartitionEnds>)> done);
-  // An edge found a bad batch while reading a slice (S9).
+  // For the repair of another broker's replica (S9): see ReplicaRepair::read_range(). `done` is posted.
+  void read_range(const peer::RepairRangeRequest& request, UniqueFunction<void(Result<SharedBytes>)> done);
+  // An edge found a bad batch while reading a slice (S9). The log is mended behind the scenes.
   void report_damage(const TopicPartition& partition, const LogSlice& slice, const Status& why);
 
   // For the group coordinator on the same shard: the log of a partition led here (null otherwise), and a listener that

@@ -16,6 +16,7 @@
 #include "broker/replica/replica_fetcher.h"
 #include "broker/replica/replica_manager.h"
 #include "broker/replica/replica_peers.h"
+#include "broker/replica/replica_repair.h"
 #include "broker/replica/replication_session.h"
 
 namespace trilog {
@@ -30,7 +31,12 @@ struct ReplicaManager::Impl {
         clock_guard(environment.clock()),
         marks(environment, {options.mark_interval_ms, options.mark_bytes_synced_max, options.mark_bytes_replicated_max},
               std::move(persist), [this](const TopicPartition& id) { return with_log(id); }),
-        purgatory(environment, options.delayed_operations_max) {}
+        purgatory(environment, options.delayed_operations_max),
+        repair(environment, options, options.self,
+               {.find = [this](const TopicPartition& id) { return with_log(id); },
+                .all = [this] { return all_ids(); },
+                .fetch_range = &fetch_range,
+                .mended = [this](Partition& partition) { purgatory.recheck(partition.id()); }}) {}
 
   // What is there only with other brokers.
   struct Replication {
@@ -61,6 +67,10 @@ struct ReplicaManager::Impl {
   std::map<TopicPartition, Listener> listeners;
   MarkKeeper marks;
   Purgatory purgatory;  // after `partitions`: what is parked refers to them
+  FetchRange fetch_range;
+  ReplicaRepair repair;
+  uint32_t reopenings = 0;  // of logs that the disk did not let be opened, one after another without success
+  bool reopening = false;   // the timer is running
   bool stopping = false;
   bool clock_warned = false;
   std::optional<bool> clock_agrees;  // with other brokers; nothing: not told
@@ -80,6 +90,12 @@ struct ReplicaManager::Impl {
     return partition != nullptr && partition->log() != nullptr ? partition : nullptr;
   }
 
+  std::vector<TopicPartition> all_ids() const {
+    std::vector<TopicPartition> ids;
+    for (const auto& [id, partition] : partitions) ids.push_back(id);
+    return ids;
+  }
+
   api::Error absent(const TopicPartition& id) const;
   void apply_topic(const std::shared_ptr<const TopicImage>& topic);
   std::unique_ptr<Partition> open_partition(const TopicPartition& id, const TopicImage& topic);
@@ -91,6 +107,7 @@ struct ReplicaManager::Impl {
   std::optional<api::Error> refuse_append(const AppendRequest& request, const Partition* partition);
   api::Answer<Appended> append_now(Partition& partition, AppendRequest& request);
   void schedule_housekeeping();
+  void reopen_later();
   void reopen_logs();
   void housekeeping();
   void close_log(Partition& partition);

@@ -19,6 +19,7 @@ void ReplicaManager::Impl::make_replication(ReplicaNetwork network) {
   CHECK(!replication && partitions.empty() && network.transport != nullptr);
   replication = std::make_unique<Replication>();
   Replication& self = *replication;
+  fetch_range = std::move(network.fetch_range);
   self.network = std::move(network);
   self.peers.self = options.self;
   self.peers.silence_ns_max = options.session_ms * 1'000'000;

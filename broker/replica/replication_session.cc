@@ -345,7 +345,7 @@ const BatchRun* ReplicationSessions::run_at(Session& session, Partition& partiti
       return nullptr;
     }
     failed = run.ok() ? Status(Errc::kOutOfRange, "the follower's end is inside a batch") : run.status();
-    if (!run.ok() && failed.code() == Errc::kCorruption) partition.report_damage(*slice, failed);
+    if (!run.ok()) partition.report_damage(*slice, failed);
   }
   env_.log().error(partition.name(), ": cannot be replicated at offset ", session.next, ": ", failed.to_string());
   turn_away(session.key.first, session.link.second, session.key.second, CloseReason::kUnreadable, Offset(0));

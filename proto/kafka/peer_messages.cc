@@ -132,7 +132,7 @@ void describe(C& c, HeartbeatRequest& m) {
 template <typename C>
 void describe(C& c, HeartbeatAnswer& m) {
   error_field(c, m.error);
-  all(c, m.fenced, m.may_shut_down, m.leads, m.clock_agrees);
+  all(c, m.fenced, m.may_shut_down, m.leads, m.applied, m.clock_agrees);
 }
 template <typename C>
 void describe(C& c, AlterPartitionRequest& m) {
@@ -180,6 +180,11 @@ void describe(C& c, ProbeRequest& m) {
 template <typename C>
 void describe(C& c, ProbeAnswer& m) {
   all(c, m.epoch, m.applied);
+}
+template <typename C>
+void describe(C& c, RepairRangeRequest& m) {
+  kDescribePartition(c, m.partition);
+  all(c, m.from, m.to);
 }
 template <typename C>
 void describe(C& c, HearingRequest& m) {
@@ -256,6 +261,7 @@ TRILOG_PEER_MESSAGE(ControlledShutdownRequest);
 TRILOG_PEER_MESSAGE(ControlledShutdownAnswer);
 TRILOG_PEER_MESSAGE(ProbeRequest);
 TRILOG_PEER_MESSAGE(ProbeAnswer);
+TRILOG_PEER_MESSAGE(RepairRangeRequest);
 TRILOG_PEER_MESSAGE(HearingRequest);
 TRILOG_PEER_MESSAGE(HearingAnswer);
 #undef TRILOG_PEER_MESSAGE

@@ -83,6 +83,7 @@ struct HeartbeatAnswer {
   bool fenced = true;
   bool may_shut_down = false;  // the leaders are gone, and the other live brokers know it
   int32_t leads = 0;           // only when it wants to shut down: partitions it still leads
+  Offset applied = kNoOffset;  // of the metadata log: the controller's own image, no older than the heartbeat (R18)
   bool clock_agrees = false;   // its wall clock is that of most live brokers (F14)
   bool operator==(const HeartbeatAnswer&) const = default;
 };
@@ -158,6 +159,15 @@ struct ProbeAnswer {
   BrokerEpoch epoch{-1};  // -1: not registered since its start
   Offset applied = kNoOffset;
   bool operator==(const ProbeAnswer&) const = default;
+};
+
+// Broker to broker (S9): committed batches of a range that is damaged here, the first one beginning at `from`, none
+// reaching beyond `to`. The answer is the batches, as many as fit, as bulk bytes.
+struct RepairRangeRequest {
+  TopicPartition partition;
+  Offset from{0};
+  Offset to{0};
+  bool operator==(const RepairRangeRequest&) const = default;
 };
 
 // Controller to broker (C8): how far do your logs of these partitions reach?

@@ -32,6 +32,11 @@ Log::Impl::Impl(Log& owner)
 
 Log::Impl::~Impl() {
   *self = nullptr;
+  if (repair_done) {
+    env.executor().post([done = std::move(repair_done)]() mutable {
+      done(Status(Errc::kFailed, "the log was destroyed while it was repaired"));
+    });
+  }
   if (!close_done) return;
   env.executor().post([done = std::move(close_done)]() mutable {
     done(Status(Errc::kFailed, "the log was destroyed while it was closing"));
@@ -352,6 +357,7 @@ void Log::Impl::note_damage(DamagedRange range) {
   }
   env.log().error("damage in ", range.file, " at byte ", range.position, ": ", range.what, "; offsets ", range.first,
                   " to ", range.next_good - 1, " cannot be served");
+  look_at_damage_later();
   std::vector<DamagedRange>& ranges = log.damaged_;
   ranges.push_back(std::move(range));
   std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.first < b.first; });

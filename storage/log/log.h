@@ -150,6 +150,19 @@ class Log {
   // A reader found a bad batch (read_slice): remembers the range so that it is not served again. A `next_good` that is
   // not above `first` means unknown: the file is searched for the next sound batch (blocking, bounded by a segment).
   void report_damage(DamagedRange range);
+  // Called on the shard's thread, never inside another call of this class, after damage was found.
+  void set_damage_listener(std::function<void()> listener) { damage_listener_ = std::move(listener); }
+  // Makes the segment with the first damaged range whole again (segment_repair.h): ranges that turn out to be readable
+  // are forgotten, the others are taken from another copy. `fetch(from, to, done)`: whole committed batches, the first
+  // one beginning at `from`, none reaching beyond `to`; a few are enough, it is asked again for the rest. `done` is
+  // posted, with the bytes that were fetched; kBusy if one is under way, kNotFound if nothing is damaged, kFailed if
+  // the log changed meanwhile, or what `fetch` or the disk said.
+  using FetchBatches = std::function<void(Offset from, Offset to, UniqueFunction<void(Result<SharedBytes>)> done)>;
+  void repair(FetchBatches fetch, UniqueFunction<void(Result<uint64_t>)> done);
+  // S10. Checks the next piece of the sealed segments, about `bytes_max` bytes, after loading it off this thread.
+  // Damage shows in damaged_ranges(). `done` is posted with the bytes checked; 0: that was all, the next call begins
+  // anew.
+  void scrub(uint64_t bytes_max, UniqueFunction<void(uint64_t)> done);
   const LeaderEpochCache& epochs() const { return epochs_; }
   ProducerStateManager& producers() { return producers_; }
   const std::string& directory() const { return directory_; }
@@ -173,6 +186,7 @@ class Log {
   LeaderEpochCache epochs_;
   ProducerStateManager producers_;
   std::function<void()> durable_listener_;
+  std::function<void()> damage_listener_;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -48,6 +48,7 @@ Result<LogListing> list_log(FileSystem& files, const std::string& directory) {
     if (entry.is_directory) continue;
     if (auto base = parse_numbered(entry.name, kLogSuffix)) listing.segments.push_back(*base);
     if (auto offset = parse_numbered(entry.name, kSnapshotSuffix)) listing.snapshots.push_back(*offset);
+    if (auto base = parse_numbered(entry.name, kRepairSuffix)) listing.repairs.push_back(*base);
     for (std::string_view suffix : kDerivedSuffixes) {
       if (auto base = parse_numbered(entry.name, suffix)) derived.push_back(*base);
     }

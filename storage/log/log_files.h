@@ -15,7 +15,8 @@ inline constexpr std::string_view kIndexSuffix = ".index";
 inline constexpr std::string_view kTimeIndexSuffix = ".timeindex";
 inline constexpr std::string_view kChecksumSuffix = ".checksum";
 inline constexpr std::string_view kSnapshotSuffix = ".snapshot";
-inline constexpr std::string_view kStraySuffix = ".stray";  // set aside by recovery, for a person to look at
+inline constexpr std::string_view kRepairSuffix = ".log.repair";  // a segment being written anew
+inline constexpr std::string_view kStraySuffix = ".stray";        // set aside by recovery, for a person to look at
 inline constexpr std::string_view kEpochsFile = "leader-epochs";
 inline constexpr std::string_view kMetaFile = "partition.meta";
 
@@ -35,6 +36,7 @@ struct LogListing {
   std::vector<Offset> segments;   // base offsets, rising
   std::vector<Offset> snapshots;  // rising
   std::vector<Offset> orphans;    // bases of derived files without a segment, rising, maybe repeated
+  std::vector<Offset> repairs;    // bases of segments whose repair was not finished
   bool has_epochs = false;
   bool has_epochs_temporary = false;
   bool has_meta = false;

@@ -11,6 +11,8 @@
 #include "storage/log/log_files.h"
 #include "storage/log/producer_snapshots.h"
 #include "storage/log/segment.h"
+#include "storage/log/segment_repair.h"
+#include "storage/log/segment_walk.h"
 
 namespace trilog {
 
@@ -101,6 +103,16 @@ struct Log::Impl {
   Status rewrite_epochs_now();
   Status remove_epochs_temporaries();
 
+  // log_repair.cc
+  Status begin_repair(FetchBatches fetch);
+  void segment_repaired(Status status, bool replaced);
+  void end_repair(Result<uint64_t> result);
+  void cancel_repair() { end_repair(Status(Errc::kFailed, log.directory_ + " changed while it was repaired")); }
+  void forget_damage(Offset from, Offset to);
+  void look_at_damage_later();
+  void next_to_scrub();
+  uint64_t scrub_piece(uint64_t bytes_max);
+
   Segment& active() { return *segments.back(); }
 
   Log& log;
@@ -139,6 +151,16 @@ struct Log::Impl {
   uint64_t bytes_at_retention = 0;  // of bytes_since_snapshot, at the last retention run
   std::vector<Offset> seals_due;    // sealed segments whose indexes are not saved
   std::deque<Offset> trash;         // removed segments whose files are still there, oldest first
+
+  std::unique_ptr<SegmentRepair> repair;
+  uint64_t repair_truncations = 0;
+  UniqueFunction<void(Result<uint64_t>)> repair_done;  // of the repair under way
+  uint64_t repairs_ended = 0;
+  bool damage_posted = false;
+  std::unique_ptr<SegmentWalk> scrub;  // of the segment that begins at scrub_base
+  uint64_t scrub_truncations = 0;
+  Offset scrub_base;
+  Offset scrub_from{-1};  // the next segment to be looked at begins here or later
 };
 
 }  // namespace trilog

@@ -99,6 +99,7 @@ Status Log::truncate_to(Offset end) {
   if (end < log_start_) return restart_at(log_start_);
 
   ++impl_->truncations;
+  impl_->cancel_repair();
   log_end_ = end;
   durable_end_ = std::min(durable_end_, end);
   std::erase_if(damaged_, [&](const DamagedRange& range) { return range.first >= end; });
@@ -146,6 +147,7 @@ Status Log::restart_at(Offset start) {
   if (failed_) return Status(Errc::kFailed, directory_ + " failed earlier");
   CHECK_GE(start, log_start_);
   ++impl_->truncations;
+  impl_->cancel_repair();
   log_start_ = log_end_ = durable_end_ = start;
   epochs_.clear();
   producers_.clear();
@@ -212,6 +214,7 @@ void Log::Impl::retire(size_t count) {
   bool idle = trash.empty();
   Offset start = segments[count]->base();
   env.log().info("removing ", count, " segments of ", log.directory_, " below ", start);
+  if (repair != nullptr && repair->base() < start) cancel_repair();
   for (size_t i = 0; i < count; ++i) trash.push_back(segments[i]->base());
   segments.erase(segments.begin(), segments.begin() + static_cast<std::ptrdiff_t>(count));
   std::erase_if(opened, [&](Offset base) { return base < start; });

@@ -15,6 +15,8 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   if (mark.durable_end < mark.segment) mark.segment = Offset(-1);
   log.log_start_ = mark.log_start;
   for (Offset base : listing.orphans) TRY(remove_derived_files(files, log.directory_, base));
+  for (Offset base : listing.repairs)
+    TRY(files.remove_file(join_path(log.directory_, numbered_file(base, kRepairSuffix))));
   snapshots.set_known(listing.snapshots);
   make_segments(listing);
   bool at_mark = !segments.empty() && known_mark.has_value() && TRY(ends_at(mark));

@@ -162,6 +162,7 @@ Status Log::Impl::write_epochs(const LeaderEpochCache& epochs) {
 void Log::close(UniqueFunction<void(Status)> done) {
   CHECK(!impl_->closed);
   impl_->closed = true;
+  impl_->cancel_repair();
   impl_->close_done = std::move(done);
   if (!impl_->sync_in_flight) impl_->start_close();
 }
@@ -198,6 +199,7 @@ void Log::Impl::start_close() {
 void Log::abandon() {
   impl_->closed = true;
   ++impl_->truncations;
+  impl_->cancel_repair();
   impl_->created = false;
   impl_->segments.clear();
   impl_->opened.clear();

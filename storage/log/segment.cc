@@ -67,6 +67,15 @@ void Segment::release() {
   restart_cover(UINT64_MAX, end_);
 }
 
+void Segment::repaired(uint64_t size) {
+  CHECK(sealed_);
+  file_.reset();
+  size_ = synced_bytes_ = size;
+  restart_cover(UINT64_MAX, end_);
+  sealed_max_timestamp_.reset();
+  damage_seen_ = false;
+}
+
 Status Segment::create() {
   std::shared_ptr<File> file = TRY(context_.files.open(path(), OpenMode::kCreate));
   // Left over from an attempt that failed half-way.

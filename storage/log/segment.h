@@ -47,6 +47,8 @@ class Segment {
   uint64_t known_size() const { return size_.value_or(0); }
   // Forgets file and indexes; a sealed, synced segment only. Slices keep the file.
   void release();
+  // The same, and what was known of damage: the file is whole, and perhaps another one of `size` bytes.
+  void repaired(uint64_t size);
 
   // Makes the file, empty, and the segment active.
   Status create();

@@ -27,7 +27,7 @@ void for_each_message(Check check) {
                               {kFirst, kSecond}});
   check(RegisterBrokerAnswer{PeerError::kOtherDirectory, "no", BrokerEpoch(78)});
   check(HeartbeatRequest{BrokerId(2), BrokerEpoch(78), Offset(900), true, {kSecond}});
-  check(HeartbeatAnswer{PeerError::kNone, false, true, 12, true});
+  check(HeartbeatAnswer{PeerError::kNone, false, true, 12, Offset(77), true});
   check(AlterPartitionRequest{BrokerId(1),
                               BrokerEpoch(5),
                               {{kFirst,
@@ -46,6 +46,7 @@ void for_each_message(Check check) {
   check(ControlledShutdownAnswer{PeerError::kNone, Offset(1'000'000'000'000)});
   check(ProbeRequest{BrokerId(1)});
   check(ProbeAnswer{BrokerEpoch(44), Offset(45)});
+  check(RepairRangeRequest{kFirst, Offset(7), Offset(INT64_MAX)});
   check(HearingRequest{BrokerEpoch(44), {kFirst, kSecond}});
   check(HearingAnswer{BrokerEpoch(44), {{kFirst, true, LeaderEpoch(7), Offset(123)}, {kSecond, false}}});
 }

@@ -236,19 +236,35 @@ void Simulation::elect_by_hand() {
 
 void Simulation::elect_by_hand(const TopicImage& topic, int32_t index) {
   const std::string name = topic.name + "/" + std::to_string(index);
+  // Who is told that a replica has not been heard waits for it: it may be the one that has everything.
+  api::ElectLeaderRequest question{.topic = topic.name, .partition = PartitionId(index), .validate_only = true};
+  const bool patient = topic.durability == api::Durability::kSynced && ++hand_questions_[name] <= 4;
+  const size_t replicas = topic.partitions[static_cast<size_t>(index)].replicas.size();
+  context_.gateway.ask<api::ElectLeaderResult>(
+      context_.pick_node(), kAskNs,
+      [question](Broker& broker, auto done) { broker.elect_leader(question, std::move(done)); },
+      [this, name, patient, replicas, durability = topic.durability,
+       question](const Reply<api::ElectLeaderResult>& reply) {
+        if (!reply.ok()) return;
+        if (patient && reply.answer->value().heard.size() < replicas) return;
+        elect_by_hand(name, durability, question);
+      });
+}
+
+void Simulation::elect_by_hand(const std::string& name, api::Durability durability, api::ElectLeaderRequest request) {
   context_.journal.note(name + " gets a leader by hand");
-  if (topic.durability == api::Durability::kReplicated) {
+  if (durability == api::Durability::kReplicated) {
     history::AcceptedLoss loss;
     loss.client = "operator";
     loss.invoked_ns = loss.answered_ns = world_.now_ns();
-    loss.partition = {topic.name, index};
+    loss.partition = {request.topic, request.partition.value()};
     context_.history.add(loss);
     ++context_.counters.accepted_losses;
-    for (auto& consumer : consumers_) consumer->begin_again(topic.name, index);
+    for (auto& consumer : consumers_) consumer->begin_again(request.topic, request.partition.value());
   } else {
     ++context_.counters.elections_by_hand;
   }
-  api::ElectLeaderRequest request{.topic = topic.name, .partition = PartitionId(index)};
+  request.validate_only = false;
   context_.gateway.ask<api::ElectLeaderResult>(
       context_.pick_node(), kAskNs,
       [request](Broker& broker, auto done) { broker.elect_leader(request, std::move(done)); },

@@ -45,6 +45,7 @@ class Simulation {
   void heal_and_wind_down();
   void elect_by_hand();
   void elect_by_hand(const TopicImage& topic, int32_t index);
+  void elect_by_hand(const std::string& name, api::Durability durability, api::ElectLeaderRequest request);
   void write_to_every_partition();
   void check_groups();
   void read_everything();
@@ -62,6 +63,7 @@ class Simulation {
   std::vector<std::unique_ptr<Producer>> producers_;
   std::vector<std::unique_ptr<Consumer>> consumers_;
   std::vector<std::unique_ptr<Asker>> askers_;
+  std::map<std::string, int> hand_questions_;  // per partition without a leader
   int64_t healed_ns_ = 0;
   bool watching_ = true;
 };

@@ -167,10 +167,13 @@ TEST(BrokerControl, AShutdownHandsOverAndLeavesTheIsrOnlyWhereEnoughRemain) {  /
   builder.topic("a", {partition({1, 2, 3}, {1, 2, 3}, 1), partition({1, 2, 3}, {1, 2}, 1), partition({1, 2, 3}, {1}, 1),
                       partition({2, 1, 3}, {2, 1, 3}, 2)});
   PlannedState state(builder.build(), builder.next_offset());
-  ASSERT_TRUE(plan_shutdown(state, BrokerId(1), builder.build()->find_broker(BrokerId(1))->epoch)->value());
-  expect_legal_prefixes(builder, state.records());
+  const BrokerEpoch epoch = builder.build()->find_broker(BrokerId(1))->epoch;
   const auto& partitions = state.find_topic("a")->partitions;
+  ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, false)->value());
   EXPECT_EQ(partitions[0].leader, BrokerId(2));
+  EXPECT_EQ(partitions[0].isr, brokers({1, 2, 3}));  // until it knows that it leads nothing any more (X12)
+  ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, true)->value());
+  expect_legal_prefixes(builder, state.records());
   EXPECT_EQ(partitions[0].isr, brokers({2, 3}));
   EXPECT_EQ(partitions[1].leader, BrokerId(2));
   EXPECT_EQ(partitions[1].isr, brokers({1, 2}));  // or writes would be refused already

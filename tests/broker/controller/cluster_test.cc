@@ -380,6 +380,17 @@ TEST(ControllerCluster, AShutdownHandsOverThenWaitsForTheOthersToKnow) {  // C9
   EXPECT_FALSE(cluster.fenced(2));
   EXPECT_EQ(leaving.told->leads, 0);
   EXPECT_FALSE(leaving.told->may_shut_down);
+  auto in_sync_of = [&] {
+    int count = 0;
+    for (const PartitionImage& partition : cluster.topic("orders")->partitions) {
+      count += contains(partition.isr, BrokerId(2)) ? 1 : 0;
+    }
+    return count;
+  };
+  EXPECT_GT(in_sync_of(), 0);
+  ASSERT_NO_FATAL_FAILURE(cluster.beat(leaving, true));  // it knows now that it leads nothing (X12)
+  EXPECT_EQ(in_sync_of(), 0);
+  EXPECT_FALSE(leaving.told->may_shut_down);
   for (int id : {3, 4}) ASSERT_NO_FATAL_FAILURE(cluster.beat(cluster.players[id]));
   // The controller's own broker as well.
   peer::HeartbeatRequest own{BrokerId(1), *cluster.node.epoch, cluster.node.image().applied(), false, {}};
