@@ -86,6 +86,8 @@ class Partition {
   void refresh_peers();
   ReplicaProgress& progress() { return progress_; }
   ReplicaProgress::Moment moment() const;
+  // Everything from before this leader epoch is committed (R16).
+  bool epoch_start_committed() const { return high_watermark_ >= epoch_start_; }
   const PartitionImage& image() const { return state(); }
   // Fewer members than needed can be reached from here (R1).
   bool too_few_reachable() const;

@@ -79,7 +79,11 @@ void ReplicaManager::Impl::call_listener(const TopicPartition& id) {
 }
 
 void ReplicaManager::Impl::on_durable(Partition& partition) {
+  const bool leads_others = replication && partition.is_leader() && partition.has_other_replicas() && !stopping;
+  const bool was_open = leads_others && partition.epoch_start_committed();
   positions_moved(partition);
+  // The leader's own disk may be the last to have what earlier leaders left: then followers may join from here on (R9).
+  if (leads_others && !was_open && partition.epoch_start_committed()) followers_moved(partition);
   if (replication && !partition.is_leader() && !stopping) replication->fetcher->durable_moved(partition);
   if (partition.failed()) {
     env.log().error(partition.name(), ": the log failed; nothing more is acknowledged");

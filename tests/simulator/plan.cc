@@ -68,7 +68,7 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   plan.frequent_snapshots = random.chance(40);
   for (size_t i = kFaultsDrawnFirst; i < kFaults; ++i) draw_fault(i);
   plan.strikes_at_decisions = random.chance(30) && !options.no_faults;
-  if (random.chance(40)) plan.replica_lag_ms = draw(random, 300, 2'000);
+  if (random.chance(40)) plan.replica_lag_ms = draw(random, 3'000, 4'000);
   for (const Fault fault : options.without) plan.interval(fault) = 0;
   if (options.duration_ns > 0) plan.duration_ns = options.duration_ns;
   return plan;

@@ -382,7 +382,7 @@ TEST(ControllerCluster, AShutdownHandsOverThenWaitsForTheOthersToKnow) {  // C9
   EXPECT_FALSE(leaving.told->may_shut_down);
   auto in_sync_of = [&] {
     int count = 0;
-    for (const PartitionImage& partition : cluster.topic("orders")->partitions) {
+    for (const PartitionImage& partition : cluster.node.image().find_topic("orders")->partitions) {
       count += contains(partition.isr, BrokerId(2)) ? 1 : 0;
     }
     return count;
