@@ -94,7 +94,7 @@ v1::InitProducerResponse make_producer(const LimitOptions& options) {
   return producer;
 }
 
-// The partitions that each node leads, by its address. Every leader knows the topic by then.
+// The partitions that each node leads, by its address. Every node that is there knows the topic by then.
 std::map<std::string, std::vector<int32_t>> leaders_of(const LimitOptions& options) {
   v1::DescribeClusterResponse cluster;
   call(options.server, [&](auto* context) {
@@ -104,6 +104,7 @@ std::map<std::string, std::vector<int32_t>> leaders_of(const LimitOptions& optio
   request.add_names(options.topic);
   v1::DescribeTopicResponse described;
   for (const v1::NodeState& node : cluster.nodes()) {
+    if (node.state() != "up") continue;
     call(node.address(), [&](auto* context) {
       return v1::Admin::NewStub(lasting_channel(node.address()))->DescribeTopic(context, request, &described);
     });

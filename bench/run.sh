@@ -20,6 +20,11 @@ title "limit: bare gRPC"
 "$build/grpc_limit" --directory "$directory" --sync --total-mb 512
 title "the broker beside its limits: figure, limit, share of it (lowest to highest), cost"
 bench/compare.py "$build" "$directory"
+title "limit: three copies over TCP, and three of them synced before the answer"
+"$build/copy_limit" --directory "$directory" --replicas 3 --batch-kb 64 --window 64 --record-bytes 1024 --total-mb 512
+"$build/copy_limit" --directory "$directory" --replicas 3 --batch-kb 64 --window 64 --record-bytes 1024 --total-mb 512 --sync
+title "three brokers beside the limits of three copies: figure, limit, share of it (lowest to highest), cost"
+timeout 900 bench/replication.py "$build" "$directory" --rounds 3
 title "the node: from nothing to the first record, memory, idle processor, restarts"
 "$build/start_bench" --program "$build/trilog" --directory "$directory" --runs 20
 bench/node.py "$build" "$directory"
