@@ -170,6 +170,17 @@ void BrokerImpl::make_lifecycle() {
 void BrokerImpl::make_network() {
   isr_requests_ = std::make_unique<IsrRequests>(
       *controller_client_, self(), [this] { return lifecycle_->epoch(); }, [this] { return loader_.image(); });
+  auto claim = [this](api::ClaimGroupRequest request, GroupClaims::Answered answered) {
+    claim_at_coordinator(std::move(request), Origin::kClient,
+                         [this, answered = std::move(answered)](api::Answer<api::GroupClaim> answer) mutable {
+                           this->answer(std::move(answered), std::move(answer));
+                         });
+  };
+  auto release = [this](const std::string& group, api::StreamId stream) {
+    release_group(group, stream, Origin::kClient, 0);
+  };
+  group_claims_ = std::make_unique<GroupClaims>(
+      shards_[0]->env, [this] { return loader_.image(); }, std::move(claim), std::move(release));
   ControllerPeers peers;
   peers.self = self();
   peers.probe = [this](BrokerId broker, peer::ProbeRequest request, auto done) {
@@ -303,6 +314,7 @@ void BrokerImpl::on_image(const ImagePtr& image, const MetadataLoader::DeltaPtr&
     image_ = image;
   }
   lifecycle_->poke();
+  if (group_claims_ != nullptr) group_claims_->follow();
   for (auto it = applied_waiters_.begin(); it != applied_waiters_.end();) {
     if (it->second.applied > image->applied()) {
       ++it;
@@ -414,6 +426,7 @@ void BrokerImpl::stop_shards(UniqueFunction<void(Status)> done) {
 
 void BrokerImpl::stop_metadata(Result<Marks> marks, UniqueFunction<void(Status)> done) {
   auto release = [this, marks = std::move(marks), done = std::move(done)](const Status& closed) mutable {
+    group_claims_.reset();
     isr_requests_.reset();
     lifecycle_.reset();
     controller_client_.reset();

@@ -59,7 +59,10 @@ class Broker {
 
   virtual void commit_offsets(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) = 0;
   virtual void fetch_offsets(api::FetchOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) = 0;
-  virtual void claim_group(api::ClaimGroupRequest request, Done<api::Unit> done) = 0;
+  // Held until release_group(), through changes of the coordinator. `lost` runs once, on a shard's thread, if that
+  // fails because another stream has the group or may have had it; perhaps once more after release_group().
+  virtual void claim_group(api::ClaimGroupRequest request, UniqueFunction<void(const api::Error&)> lost,
+                           Done<api::Unit> done) = 0;
   virtual void release_group(std::string group, api::StreamId stream) = 0;
   virtual void list_groups(std::string prefix, uint32_t page_size, std::string page_token,
                            Done<std::pair<std::vector<api::Group>, std::string>> done) = 0;

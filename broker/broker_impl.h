@@ -21,6 +21,7 @@
 #include "broker/controller/controller.h"
 #include "broker/controller_client.h"
 #include "broker/data_folder.h"
+#include "broker/group_claims.h"
 #include "broker/isr_requests.h"
 #include "broker/mark_writer.h"
 #include "broker/metadata/metadata_loader.h"
@@ -64,15 +65,13 @@ class BrokerImpl final : public Broker {
 
   void commit_offsets(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) override {
     request.stream = own_stream(request.stream);
-    commit_offsets(std::move(request), Origin::kClient, std::move(done));
+    commit_for_stream(std::move(request), std::move(done));
   }
   void fetch_offsets(api::FetchOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) override {
     fetch_offsets(std::move(request), Origin::kClient, std::move(done));
   }
-  void claim_group(api::ClaimGroupRequest request, Done<api::Unit> done) override {
-    request.stream = own_stream(request.stream);
-    claim_group(std::move(request), Origin::kClient, std::move(done));
-  }
+  void claim_group(api::ClaimGroupRequest request, UniqueFunction<void(const api::Error&)> lost,
+                   Done<api::Unit> done) override;
   void release_group(std::string group, api::StreamId stream) override {
     release_group(std::move(group), own_stream(stream), Origin::kClient, 0);
   }
@@ -167,7 +166,8 @@ class BrokerImpl final : public Broker {
   void list_known_offsets(api::ListOffsetsRequest request, Origin origin, Done<std::vector<api::ListedOffset>> done);
   void commit_offsets(api::CommitOffsetsRequest request, Origin origin, Done<std::vector<api::CommittedOffset>> done);
   void fetch_offsets(api::FetchOffsetsRequest request, Origin origin, Done<std::vector<api::CommittedOffset>> done);
-  void claim_group(api::ClaimGroupRequest request, Origin origin, Done<api::Unit> done);
+  void commit_for_stream(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done);
+  void claim_at_coordinator(api::ClaimGroupRequest request, Origin origin, Done<api::GroupClaim> done);
   void release_group(std::string group, api::StreamId stream, Origin origin, int tries);
   bool leads_group(const MetadataImage& image, const std::string& group) const;
   void list_groups_here(api::ListGroupsRequest request, Done<api::GroupPage> done);
@@ -249,6 +249,7 @@ class BrokerImpl final : public Broker {
   std::unique_ptr<ControllerClient> controller_client_;
   std::unique_ptr<BrokerLifecycle> lifecycle_;
   std::unique_ptr<IsrRequests> isr_requests_;
+  std::unique_ptr<GroupClaims> group_claims_;
   std::string address_;
   UniqueFunction<void(Status)> start_done_;
   bool shards_follow_ = false;  // images go to the shards (after the start has replayed what was there)

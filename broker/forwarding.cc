@@ -176,7 +176,7 @@ void BrokerImpl::serve_forwarded(PeerEndpoint& endpoint, BrokerId from, PeerChan
       });
     case ForwardedCall::kClaimGroup:
       return serve(std::type_identity<api::ClaimGroupRequest>(), [&](api::ClaimGroupRequest request, auto done) {
-        claim_group(std::move(request), kPeer, std::move(done));
+        claim_at_coordinator(std::move(request), kPeer, std::move(done));
       });
     case ForwardedCall::kReleaseGroup:
       return serve(std::type_identity<api::ReleaseGroupRequest>(), [&](api::ReleaseGroupRequest request, auto done) {

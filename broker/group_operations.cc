@@ -141,9 +141,47 @@ void BrokerImpl::fetch_offsets(api::FetchOffsetsRequest request, Origin origin,
       });
 }
 
+// A coordinator that does not know the stream has perhaps just become one: the client may try again while it is asked.
+void BrokerImpl::commit_for_stream(api::CommitOffsetsRequest request, Done<std::vector<api::CommittedOffset>> done) {
+  using Answer = api::Answer<std::vector<api::CommittedOffset>>;
+  if (request.stream == 0 || transport_ == nullptr) {
+    return commit_offsets(std::move(request), Origin::kClient, std::move(done));
+  }
+  const api::StreamId stream = request.stream;
+  commit_offsets(std::move(request), Origin::kClient, [this, stream, done = std::move(done)](Answer answer) mutable {
+    if (answer.ok() || answer.error().code != ErrorCode::kFencedMember) return done(std::move(answer));
+    shards_[0]->post([this, stream, done = std::move(done), answer = std::move(answer)]() mutable {
+      if (group_claims_ == nullptr || !group_claims_->refused(stream)) return done(std::move(answer));
+      done(Error(ErrorCode::kLeaderNotAvailable, api::Outcome::kNotWritten,
+                 "the group has a new coordinator, which is being told of this stream"));
+    });
+  });
+}
+
+void BrokerImpl::claim_group(api::ClaimGroupRequest request, UniqueFunction<void(const Error&)> lost,
+                             Done<api::Unit> done) {
+  request.stream = own_stream(request.stream);
+  auto claimed = [this, request, lost = std::move(lost),
+                  done = std::move(done)](api::Answer<api::GroupClaim> answer) mutable {
+    if (!answer.ok()) {
+      // Perhaps it was claimed all the same, and the answer is lost.
+      if (answer.error().code != ErrorCode::kGroupInUse) {
+        release_group(request.group, request.stream, Origin::kClient, 0);
+      }
+      return done(std::move(answer.error()));
+    }
+    shards_[0]->post([this, request = std::move(request), granted = answer.value(), lost = std::move(lost),
+                      done = std::move(done)]() mutable {
+      if (group_claims_ != nullptr) group_claims_->add(std::move(request), granted, std::move(lost));
+      done(api::Unit{});
+    });
+  };
+  claim_at_coordinator(std::move(request), Origin::kClient, std::move(claimed));
+}
+
 // A claim needs the offsets topic, so that the group has one home from the start.
-void BrokerImpl::claim_group(api::ClaimGroupRequest request, Origin origin, Done<api::Unit> done) {
-  using Answer = api::Answer<api::Unit>;
+void BrokerImpl::claim_at_coordinator(api::ClaimGroupRequest request, Origin origin, Done<api::GroupClaim> done) {
+  using Answer = api::Answer<api::GroupClaim>;
   std::optional<Error> error = not_serving();
   if (!error) error = check_group_name(request.group, options_.group);
   if (error) return answer(std::move(done), Answer(std::move(*error)));
@@ -151,19 +189,9 @@ void BrokerImpl::claim_group(api::ClaimGroupRequest request, Origin origin, Done
       [this, request = std::move(request), origin, done = std::move(done)](std::optional<Error> failed) mutable {
         if (failed) return answer(std::move(done), Answer(std::move(*failed)));
         const std::string group = request.group;
-        Done<api::Unit> claimed = std::move(done);
-        if (origin == Origin::kClient) {
-          claimed = [this, group, stream = request.stream, told = std::move(claimed)](Answer answer) mutable {
-            // Perhaps it was claimed all the same, and the answer is lost.
-            if (!answer.ok() && answer.error().code != ErrorCode::kGroupInUse) {
-              release_group(group, stream, Origin::kClient, 0);
-            }
-            told(std::move(answer));
-          };
-        }
-        if (forward_to_coordinator(group, request, default_deadline_ns(), origin, claimed)) return;
+        if (forward_to_coordinator(group, request, default_deadline_ns(), origin, done)) return;
         BrokerShard& owner = shard(shard_of_group(*image(), group));
-        owner.post([&owner, request = std::move(request), done = std::move(claimed)]() mutable {
+        owner.post([&owner, request = std::move(request), done = std::move(done)]() mutable {
           done(owner.groups.claim(request));
         });
       });
@@ -172,6 +200,11 @@ void BrokerImpl::claim_group(api::ClaimGroupRequest request, Origin origin, Done
 // A coordinator that is away for a while, and comes back as one, must hear of it then: else nobody could read with the
 // group any more.
 void BrokerImpl::release_group(std::string group, api::StreamId stream, Origin origin, int tries) {
+  if (origin == Origin::kClient && tries == 0) {
+    shards_[0]->post([this, stream] {
+      if (group_claims_ != nullptr) group_claims_->remove(stream);
+    });
+  }
   api::ReleaseGroupRequest request{group, stream};
   auto again = [this, group, stream, tries] {
     if (tries >= kReleaseTriesMax || not_serving()) return;

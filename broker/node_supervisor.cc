@@ -254,12 +254,13 @@ bool Supervisor::step(int64_t limit_ms) {
 
 bool Supervisor::on_signals() {
   bool ends = false;
-  signalfd_siginfo info;
+  signalfd_siginfo info{};
   while (::read(signals_, &info, sizeof info) == sizeof info) {
-    if (info.ssi_signo == SIGCHLD) on_children();
-    if (info.ssi_signo == SIGUSR1) on_start_requests();
     ends |= info.ssi_signo == SIGINT || info.ssi_signo == SIGTERM;
   }
+  // Whatever order they came in: who stops a node and starts it again has seen its end.
+  on_children();
+  on_start_requests();
   return ends;
 }
 
@@ -313,6 +314,9 @@ void Supervisor::on_start_requests() {
   for (Slot& slot : nodes_) {
     int node = number_of(slot);
     if (!plan_.folder.is_asked_to_start(node)) continue;
+    // Its process has let go of the folder and is about to end: that comes first.
+    const bool runs = slot.state == State::kUp || slot.state == State::kPaused;
+    if (runs && !stopping_ && !plan_.folder.running_node(node)) continue;
     if (slot.state == State::kDown && !stopping_) {
       slot.asked_for = true;
       Status started = start(slot);

@@ -326,7 +326,8 @@ class Consumer {
   // To an offset, or without one to the first record. No record from the old position follows.
   void seek(const Position& position);
   void pause(const std::vector<Position>& partitions, bool paused);
-  // Blocking, through the stream while it lives, so that the group's claim covers it. The entries carry their errors.
+  // Blocking, through the stream while it lives, so that the group's claim covers it; what may be tried again is, until
+  // the client's time-out. The entries carry their errors. FENCED_MEMBER: another consumer had the group meanwhile.
   Outcome<std::vector<Commit>> commit(const std::vector<Commit>& offsets);
   // Handler style: calls `handler` for every record, commits after success about every `commit_interval_ms` and at the
   // end; ends when the handler returns false (that record is not committed), on stop(), or with `stop_at_end` when all

@@ -35,6 +35,8 @@ constexpr int64_t kConnectMs = 500;
 constexpr int64_t kPauseMs = 50;
 // The end of another stream of the group may still be on its way to the broker when this one begins.
 constexpr int64_t kGroupReleaseMs = 1'000;
+// Another consumer may have had the group meanwhile: reading goes on if it is free, what was to be committed does not.
+constexpr std::string_view kFenced = "FENCED_MEMBER";
 
 // Handler style: what run() keeps while it runs.
 struct Handled {
@@ -76,6 +78,7 @@ struct Consumer::Impl {
   std::optional<Event> take(v1::ConsumeResponse response);
   static ConsumedRecord view(const v1::FetchedPartition& from, const v1::Record& record);
   std::optional<Error> lose(bool may_be_written);
+  void begin_again(const Error& why);
   Outcome<bool> reopen(SteadyTime until);
   Outcome<Done> commit_handled(Consumer& consumer, Handled& handled);
 
@@ -215,8 +218,17 @@ std::optional<Error> Consumer::Impl::lose(bool may_be_written) {
   // Our own stream before this one, or another consumer's that was closed just now, may still hold the group.
   bool released_soon =
       error.code == "GROUP_IN_USE" && (was_answered || now < *lost_since + std::chrono::milliseconds(kGroupReleaseMs));
-  if (!from_broker || error.retriable || released_soon) return std::nullopt;
+  if (!from_broker || error.retriable || released_soon || error.code == kFenced) return std::nullopt;
   return error;
+}
+
+// Another stream, so that what may be on its way over this one has no effect any more: commits that are older than
+// what is committed next (X13).
+void Consumer::Impl::begin_again(const Error& why) {
+  lost_why = why;
+  lost_since = not_before = SteadyClock::now();
+  was_answered = true;
+  close();
 }
 
 // Goes on where it was. False if there is no stream by `until`, or on stop(); an error when it gives up.
@@ -402,15 +414,24 @@ Outcome<std::vector<Commit>> Consumer::commit(const std::vector<Commit>& offsets
             true);
       }
       std::vector<Commit> results;
+      std::optional<Error> again;
       for (const v1::CommittedOffset& from : committed.offsets()) {
         Commit commit{from.topic(), from.partition(), from.offset()};
         if (from.has_error()) commit.error = decode_error(from.error());
+        if (commit.error && (commit.error->retriable || commit.error->outcome == Error::Outcome::kUnknown))
+          again = commit.error;
         results.push_back(std::move(commit));
       }
-      return results;
+      const auto pause = std::chrono::milliseconds(std::max<int64_t>(kPauseMs, again ? again->retry_after_ms : 0));
+      if (!again || impl.stopped || SteadyClock::now() + pause >= until) return results;
+      impl.changed.wait_for(lock, pause, [&] { return impl.stopped.load(); });
+      lock.unlock();
+      if (again->outcome == Error::Outcome::kUnknown) impl.begin_again(*again);
+      continue;
     }
     lock.unlock();
     if (std::optional<Error> error = impl.lose(true)) return *error;
+    if (impl.lost_why.code == kFenced) return impl.lost_why;
   }
   if (sent) return Error{"OUTCOME_UNKNOWN", "no answer to the commit in time", true, Error::Outcome::kUnknown};
   return Error{"NO_SERVER", "no connection to commit over: " + impl.lost_why.message, true};

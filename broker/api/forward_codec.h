@@ -120,7 +120,7 @@ template <> struct Forwarded<CommitOffsetsRequest>
     : ForwardedAs<ForwardedCall::kCommitOffsets, std::vector<CommittedOffset>> {};
 template <> struct Forwarded<FetchOffsetsRequest>
     : ForwardedAs<ForwardedCall::kFetchOffsets, std::vector<CommittedOffset>> {};
-template <> struct Forwarded<ClaimGroupRequest> : ForwardedAs<ForwardedCall::kClaimGroup, Unit> {};
+template <> struct Forwarded<ClaimGroupRequest> : ForwardedAs<ForwardedCall::kClaimGroup, GroupClaim> {};
 template <> struct Forwarded<ReleaseGroupRequest> : ForwardedAs<ForwardedCall::kReleaseGroup, Unit> {};
 template <> struct Forwarded<ListGroupsRequest> : ForwardedAs<ForwardedCall::kListGroups, GroupPage> {};
 template <> struct Forwarded<DescribeGroupRequest> : ForwardedAs<ForwardedCall::kDescribeGroup, Group> {};

@@ -73,7 +73,8 @@ auto fields(Of<CommitOffsetsRequest> auto& r) {
   return std::tie(r.group, r.offsets, r.member_id, r.generation, r.stream);
 }
 auto fields(Of<FetchOffsetsRequest> auto& r) { return std::tie(r.group, r.positions); }
-auto fields(Of<ClaimGroupRequest> auto& r) { return std::tie(r.group, r.topics, r.stream, r.holder); }
+auto fields(Of<ClaimGroupRequest> auto& r) { return std::tie(r.group, r.topics, r.stream, r.holder, r.renewed_from); }
+auto fields(Of<GroupClaim> auto& c) { return std::tie(c.epoch); }
 auto fields(Of<ReleaseGroupRequest> auto& r) { return std::tie(r.group, r.stream); }
 auto fields(Of<ListGroupsRequest> auto& r) { return std::tie(r.prefix, r.page_size, r.page_token); }
 auto fields(Of<DescribeGroupRequest> auto& r) { return std::tie(r.group); }

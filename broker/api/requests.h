@@ -181,6 +181,11 @@ struct ClaimGroupRequest {
   std::vector<std::string> topics;
   StreamId stream = 0;  // unique in the process, not 0
   std::string holder;   // for the message to the next one: client name and address
+  // Of the coordinator that granted it, when it is to go on with the one that followed; else a new claim.
+  LeaderEpoch renewed_from = kNoLeaderEpoch;
+};
+struct GroupClaim {
+  LeaderEpoch epoch = kNoLeaderEpoch;  // of the coordinator that granted it
 };
 
 // --- topics and cluster --------------------------------------------------------------------------------------------

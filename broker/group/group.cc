@@ -74,6 +74,15 @@ std::string_view group_state_name(GroupState state) {
   UNREACHABLE("group state");
 }
 
+GroupState Group::state() const {
+  const bool held = std::any_of(claims_.begin(), claims_.end(), [](const Claim& claim) { return !claim.lapsed; });
+  return held ? GroupState::kStable : GroupState::kEmpty;
+}
+
+bool Group::holds(api::StreamId stream) const {
+  return std::any_of(claims_.begin(), claims_.end(), [&](const Claim& claim) { return claim.stream == stream; });
+}
+
 Error Group::in_use(const Claim& claim, std::string_view topic) const {
   return Error(ErrorCode::kGroupInUse, "group " + name_ + " is in use for topic " + std::string(topic) + " by " +
                                            (claim.holder.empty() ? "another stream" : claim.holder))
@@ -85,12 +94,13 @@ Error Group::in_use(const Claim& claim, std::string_view topic) const {
 std::optional<Error> Group::claim(const api::ClaimGroupRequest& request, int64_t now_ms) {
   CHECK_NE(request.stream, api::StreamId{0});
   for (const Claim& claim : claims_) {
-    if (claim.stream == request.stream) continue;
+    if (claim.stream == request.stream || claim.lapsed) continue;
     for (const std::string& topic : request.topics) {
       if (claim.topics.contains(topic)) return in_use(claim, topic);
     }
   }
   release(request.stream);
+  for (const std::string& topic : request.topics) evict_lapsed(topic);
   if (claims_.size() == kStreamsMax) {
     return Error(ErrorCode::kThrottled,
                  "group " + name_ + " is held by " + std::to_string(kStreamsMax) + " streams, which is the limit");
@@ -103,11 +113,19 @@ void Group::release(api::StreamId stream) {
   std::erase_if(claims_, [&](const Claim& claim) { return claim.stream == stream; });
 }
 
+void Group::evict_lapsed(std::string_view topic) {
+  std::erase_if(claims_, [&](const Claim& claim) { return claim.lapsed && claim.topics.contains(topic); });
+}
+
 void Group::release_node(BrokerId node) {
   std::erase_if(claims_, [&](const Claim& claim) { return api::node_of_stream(claim.stream) == node; });
 }
 
-std::optional<Error> Group::refuse_commit(const api::CommitOffsetsRequest& request) const {
+void Group::lapse(BrokerId node) {
+  for (Claim& claim : claims_) claim.lapsed = claim.lapsed || api::node_of_stream(claim.stream) == node;
+}
+
+std::optional<Error> Group::refuse_commit(const api::CommitOffsetsRequest& request) {
   if (!request.member_id.empty()) {
     return Error(ErrorCode::kFencedMember, "group " + name_ + " has no member " + request.member_id);
   }
@@ -115,27 +133,32 @@ std::optional<Error> Group::refuse_commit(const api::CommitOffsetsRequest& reque
     return Error(ErrorCode::kIllegalGeneration,
                  "group " + name_ + " has no generation " + std::to_string(*request.generation));
   }
-  bool holds = false;
-  for (const Claim& claim : claims_) {
+  Claim* own = nullptr;
+  for (Claim& claim : claims_) {
     if (claim.stream == request.stream) {
-      holds = true;
+      own = &claim;
       continue;
     }
+    if (claim.lapsed) continue;
     for (const api::CommittedOffset& offset : request.offsets) {
       if (claim.topics.contains(offset.topic)) return in_use(claim, offset.topic);
     }
   }
-  if (request.stream != 0 && !holds) {
+  if (request.stream != 0 && own == nullptr) {
     return Error(ErrorCode::kFencedMember, "the stream does not hold group " + name_ + " any more");
   }
+  if (own != nullptr) own->lapsed = false;
+  for (const api::CommittedOffset& offset : request.offsets) evict_lapsed(offset.topic);
   return std::nullopt;
 }
 
 std::optional<Error> Group::refuse_delete() const {
-  if (claims_.empty()) return std::nullopt;
-  return Error(ErrorCode::kGroupNotEmpty, "group " + name_ + " is in use by " +
-                                              (claims_.front().holder.empty() ? "a stream" : claims_.front().holder) +
-                                              "; stop it first");
+  for (const Claim& claim : claims_) {
+    if (claim.lapsed) continue;
+    return Error(ErrorCode::kGroupNotEmpty, "group " + name_ + " is in use by " +
+                                                (claim.holder.empty() ? "a stream" : claim.holder) + "; stop it first");
+  }
+  return std::nullopt;
 }
 
 }  // namespace trilog

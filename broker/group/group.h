@@ -1,6 +1,7 @@
 // Group: one consumer group while somebody is in it. Until groups have members, that is the Consume streams which hold
 // it: at most one at a time for each topic. Nothing of it is stored: a stream ends with its connection, and so with the
-// node.
+// node; with another coordinator it is claimed again. The claim of a stream whose node is away lapses: it is in
+// nobody's way, and counts again as soon as the stream commits, if nobody took the topics meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -26,16 +27,19 @@ class Group {
 
   explicit Group(std::string name) : name_(std::move(name)) {}
 
-  GroupState state() const { return claims_.empty() ? GroupState::kEmpty : GroupState::kStable; }
+  GroupState state() const;
+  bool forgotten() const { return claims_.empty(); }  // nothing is known of anybody
   // GROUP_IN_USE, with who and since when, if another stream has one of the topics. A stream that claims again replaces
   // its own topics.
   std::optional<api::Error> claim(const api::ClaimGroupRequest& request, int64_t now_ms);
   // An unknown stream is ignored.
   void release(api::StreamId stream);
   void release_node(BrokerId node);  // all streams of its process
+  void lapse(BrokerId node);         // likewise
+  bool holds(api::StreamId stream) const;
   // Why this commit is not accepted (X14), or nothing: a stream must still hold the group; anybody else must wait until
-  // no stream has the topics; there are no members and no generations.
-  std::optional<api::Error> refuse_commit(const api::CommitOffsetsRequest& request) const;
+  // no stream has the topics; there are no members and no generations. What a stream may commit revives its claim.
+  std::optional<api::Error> refuse_commit(const api::CommitOffsetsRequest& request);
   // GROUP_NOT_EMPTY while a stream lives.
   std::optional<api::Error> refuse_delete() const;
 
@@ -45,7 +49,9 @@ class Group {
     std::set<std::string, std::less<>> topics;
     std::string holder;
     int64_t since_ms = 0;
+    bool lapsed = false;
   };
+  void evict_lapsed(std::string_view topic);
   api::Error in_use(const Claim& claim, std::string_view topic) const;
 
   const std::string name_;

@@ -9,7 +9,7 @@ using api::Error;
 using api::ErrorCode;
 using api::Outcome;
 
-std::optional<Error> GroupCoordinator::Impl::check_commit(const api::CommitOffsetsRequest& request) const {
+std::optional<Error> GroupCoordinator::Impl::check_commit(const api::CommitOffsetsRequest& request) {
   if (request.offsets.empty()) return Error(ErrorCode::kInvalidRequest, "no offsets: nothing to commit");
   if (request.offsets.size() > options.offsets_per_commit_max) {
     return Error(ErrorCode::kInvalidRequest, std::to_string(request.offsets.size()) +

@@ -46,16 +46,25 @@ void GroupCoordinator::apply(const ImagePtr& image, const MetadataDelta* delta) 
   if (delta != nullptr && delta->brokers_changed()) impl_->release_gone(*before);
 }
 
-// Streams end with the process that they come through.
+// Streams end with the process that they come through. One that cannot be heard for a while is in nobody's way.
 void GroupCoordinator::Impl::release_gone(const MetadataImage& before) {
   for (const auto& [id, was] : before.brokers()) {
     const BrokerImage* now = image->find_broker(id);
-    if (now != nullptr && now->epoch == was.epoch && (!now->fenced || was.fenced)) continue;
+    const bool gone = now == nullptr || now->epoch != was.epoch;
+    if (!gone && (!now->fenced || was.fenced)) continue;
+    away_ns[id] = env.clock().monotonic_ns();
     for (auto it = groups.begin(); it != groups.end();) {
-      it->second.release_node(id);
-      it = it->second.state() == GroupState::kEmpty ? groups.erase(it) : std::next(it);
+      if (gone) it->second.release_node(id);
+      if (!gone) it->second.lapse(id);
+      it = it->second.forgotten() ? groups.erase(it) : std::next(it);
     }
   }
+}
+
+bool GroupCoordinator::Impl::was_away(BrokerId node, int64_t since_ns) const {
+  const BrokerImage* broker = image->find_broker(node);
+  const auto last = away_ns.find(node);
+  return broker == nullptr || broker->fenced || (last != away_ns.end() && last->second >= since_ns);
 }
 
 void GroupCoordinator::Impl::follow(const TopicImage* topic) {
@@ -266,7 +275,8 @@ void GroupCoordinator::list_groups(std::string prefix, std::string after, uint32
   auto gathered = std::make_shared<Gathered>();
   gathered->done = std::move(done);
   for (const auto& [name, group] : self.groups) {
-    if (name.starts_with(prefix) && name > after) gathered->names.push_back(name);
+    if (name.starts_with(prefix) && name > after && group.state() != GroupState::kEmpty)
+      gathered->names.push_back(name);
   }
   auto arrived = [&self, gathered, limit] {
     if (--gathered->missing > 0) return;
@@ -340,13 +350,23 @@ void GroupCoordinator::delete_group(std::string group, bool validate_only, Done<
 
 // --- streams -------------------------------------------------------------------------------------------------------
 
-api::Answer<api::Unit> GroupCoordinator::claim(const api::ClaimGroupRequest& request) {
+api::Answer<api::GroupClaim> GroupCoordinator::claim(const api::ClaimGroupRequest& request) {
   Impl& self = *impl_;
   if (self.stopping) return Error(ErrorCode::kNodeStopping, "the node is stopping");
   if (auto error = check_group_name(request.group, self.options)) return *std::move(error);
   // Before there is a topic of offsets nobody else can be the coordinator.
+  api::GroupClaim granted;
   if (self.offsets_topic() != nullptr) {
-    if (auto home = self.home_of(request.group); !home.ok()) return std::move(home.error());
+    auto home = self.home_of(request.group);
+    if (!home.ok()) return std::move(home.error());
+    granted.epoch = home.value()->epoch();
+    const auto known = self.groups.find(request.group);
+    const bool held = known != self.groups.end() && known->second.holds(request.stream);
+    if (request.renewed_from != kNoLeaderEpoch && !held &&
+        (request.renewed_from >= granted.epoch ||
+         self.was_away(api::node_of_stream(request.stream), home.value()->begun_ns()))) {
+      return Error(ErrorCode::kFencedMember, "the stream does not hold group " + request.group + " any more");
+    }
   }
   if (self.groups.size() >= self.options.groups_max && !self.groups.contains(request.group)) {
     return Error(ErrorCode::kThrottled,
@@ -354,16 +374,16 @@ api::Answer<api::Unit> GroupCoordinator::claim(const api::ClaimGroupRequest& req
   }
   Group& group = self.groups.try_emplace(request.group, request.group).first->second;
   auto error = group.claim(request, self.env.clock().wall_ms());
-  if (group.state() == GroupState::kEmpty) self.groups.erase(request.group);
+  if (group.forgotten()) self.groups.erase(request.group);
   if (error) return *std::move(error);
-  return api::Unit{};
+  return granted;
 }
 
 void GroupCoordinator::release(const std::string& group, api::StreamId stream) {
   auto found = impl_->groups.find(group);
   if (found == impl_->groups.end()) return;
   found->second.release(stream);
-  if (found->second.state() == GroupState::kEmpty) impl_->groups.erase(found);
+  if (found->second.forgotten()) impl_->groups.erase(found);
 }
 
 // --- life ----------------------------------------------------------------------------------------------------------

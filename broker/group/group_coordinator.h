@@ -65,8 +65,10 @@ class GroupCoordinator {
   // Offsets of a deleted topic go.
   void forget_topic(const TopicId& topic);
 
-  // GROUP_IN_USE (who, since when) if another live stream of the group has one of the topics.
-  api::Answer<api::Unit> claim(const api::ClaimGroupRequest& request);
+  // GROUP_IN_USE (who, since when) if another live stream of the group has one of the topics. One that is renewed must
+  // have been lost with an earlier coordinator, and its node must have been there ever since this one coordinates, else
+  // FENCED_MEMBER: another stream may have come and gone, and what this one commits would lie behind it (X13, X14).
+  api::Answer<api::GroupClaim> claim(const api::ClaimGroupRequest& request);
   void release(const std::string& group, api::StreamId stream);
 
   void stop();

@@ -34,6 +34,7 @@ struct GroupCoordinator::Impl {
   ImagePtr image;
   std::map<PartitionId, std::shared_ptr<OffsetsPartition>> partitions;
   std::map<std::string, Group, std::less<>> groups;  // those that somebody is in
+  std::map<BrokerId, int64_t> away_ns;               // when a node was last seen to be away
   bool stopping = false;
 
   template <typename T>
@@ -43,10 +44,11 @@ struct GroupCoordinator::Impl {
   const TopicImage* offsets_topic() const { return image ? image->find_topic(kOffsetsTopic) : nullptr; }
   void follow(const TopicImage* topic);
   void release_gone(const MetadataImage& before);
+  bool was_away(BrokerId node, int64_t since_ns) const;
   // The partition that holds the group, or why it is not here.
   api::Answer<OffsetsPartition*> home_of(std::string_view group);
   std::optional<api::Error> refuse_waiting(const OffsetsPartition& partition) const;
-  std::optional<api::Error> check_commit(const api::CommitOffsetsRequest& request) const;
+  std::optional<api::Error> check_commit(const api::CommitOffsetsRequest& request);
   std::optional<api::Error> check_offset(const api::CommittedOffset& offset, TopicId& topic_id);
   std::optional<api::Error> check_size(const std::vector<GroupRecord>& records) const;
   Result<OffsetsPartition::Made> admit(OffsetsPartition& home, const std::vector<GroupRecord>& records) const;

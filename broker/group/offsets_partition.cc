@@ -21,7 +21,7 @@ constexpr int64_t kRetryAfterNs = 1'000'000'000;  // after a failed load
 }  // namespace
 
 OffsetsPartition::OffsetsPartition(const Context& context, TopicPartition id, LeaderEpoch epoch)
-    : context_(context), id_(id), epoch_(epoch) {}
+    : context_(context), id_(id), begun_ns_(context.env.clock().monotonic_ns()), epoch_(epoch) {}
 
 // --- what waits ----------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class OffsetsPartition : public std::enable_shared_from_this<OffsetsPartition> {
 
   const TopicId& topic() const { return id_.topic; }
   LeaderEpoch epoch() const { return epoch_; }
+  int64_t begun_ns() const { return begun_ns_; }  // since when this process coordinates, monotonic
   // Another term of leadership: the view is checked against the log again before the next use.
   void epoch_changed(LeaderEpoch epoch);
   // Offsets of topics that are gone are removed, in the background; nothing happens if the view is not loaded.
@@ -132,6 +133,7 @@ class OffsetsPartition : public std::enable_shared_from_this<OffsetsPartition> {
 
   Context context_;
   const TopicPartition id_;
+  const int64_t begun_ns_;
   LeaderEpoch epoch_;
   State state_ = State::kUnloaded;
   bool closed_ = false;

@@ -18,9 +18,10 @@ grpc::ByteBuffer serialized(const v1::ConsumeResponse& message) {
   return buffer_of(std::move(bytes));
 }
 
-Outbox::Item item_of(const v1::ConsumeResponse& message) {
+Outbox::Item answer_of(const v1::ConsumeResponse& message) {
   Outbox::Item item;
   item.message = serialized(message);
+  item.answers = true;
   return item;
 }
 
@@ -45,7 +46,7 @@ Outbox::Item committed_event(uint64_t request_id, const std::vector<api::Committ
   v1::ConsumeResponse response;
   response.mutable_committed()->set_request_id(request_id);
   for (const auto& offset : offsets) fill_commit(offset, node, *response.mutable_committed()->add_offsets());
-  return item_of(response);
+  return answer_of(response);
 }
 
 Outbox::Item refused_commit_event(const v1::ConsumeRequest::Commit& commit, const api::Error& error, BrokerId node) {
@@ -56,14 +57,14 @@ Outbox::Item refused_commit_event(const v1::ConsumeRequest::Commit& commit, cons
   // With no entry to carry it the error would be lost.
   if (committed.offsets_size() == 0) committed.add_offsets();
   for (v1::CommittedOffset& offset : *committed.mutable_offsets()) fill_error(error, node, *offset.mutable_error());
-  return item_of(response);
+  return answer_of(response);
 }
 
 Outbox::Item failed_event(const v1::Position* position, const api::Error& error, BrokerId node) {
   v1::ConsumeResponse response;
   if (position != nullptr) *response.mutable_error()->mutable_position() = *position;
   fill_error(error, node, *response.mutable_error()->mutable_error());
-  return item_of(response);
+  return answer_of(response);
 }
 
 Outbox::Item failed_event(const ConsumePartition& partition, const api::Error& error, BrokerId node) {
@@ -71,7 +72,9 @@ Outbox::Item failed_event(const ConsumePartition& partition, const api::Error& e
   position.set_topic(partition.topic);
   position.set_partition(partition.partition.value());
   if (partition.next) position.set_offset(partition.next->value());
-  return failed_event(&position, error, node);
+  Outbox::Item item = failed_event(&position, error, node);
+  item.answers = false;
+  return item;
 }
 
 Outbox::Item heartbeat_event(ConsumePartitions& partitions, BrokerId node) {

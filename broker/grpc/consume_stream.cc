@@ -39,12 +39,12 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     read_on();
   }
 
-  // The node stops: commits under way are answered, records are not sent any more.
+  // The node stops: commits under way are answered, nothing else is sent any more.
   void drain() {
     uint64_t freed = 0;
     {
       std::lock_guard lock(mutex());
-      freed = outbox_.remove_records(std::nullopt).bytes;
+      freed = outbox_.keep_answers().bytes;
       cancel_fetch();
       write_on();
     }
@@ -127,13 +127,21 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
     api::ClaimGroupRequest claim{
         .group = group_, .topics = topics_, .stream = id_, .holder = edge().client_of(context())};
     for (const v1::Position& position : message.positions()) claim.topics.push_back(position.topic());
-    edge().broker().claim_group(std::move(claim), [self = shared_from_this(), message](api::Answer<api::Unit> answer) {
-      std::lock_guard lock(self->mutex());
-      if (!answer.ok()) return self->finish_with(answer.error());
-      if (self->finished()) return self->edge().broker().release_group(self->group_, self->id_);
-      self->claimed_ = true;
-      self->resolve(message);
-    });
+    auto lost = [weak = weak_from_this()](const api::Error& error) {
+      auto live = weak.lock();
+      if (!live) return;
+      std::lock_guard lock(live->mutex());
+      live->finish_with(error);
+    };
+    edge().broker().claim_group(std::move(claim), std::move(lost),
+                                [self = shared_from_this(), message](api::Answer<api::Unit> answer) {
+                                  std::lock_guard lock(self->mutex());
+                                  if (!answer.ok()) return self->finish_with(answer.error());
+                                  if (self->finished())
+                                    return self->edge().broker().release_group(self->group_, self->id_);
+                                  self->claimed_ = true;
+                                  self->resolve(message);
+                                });
   }
 
   void resolve(const v1::ConsumeRequest::Start& message) {
@@ -307,9 +315,10 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   }
 
   void take_fetched(api::Answer<api::FetchResult> answer) {
+    if (edge().draining()) return write_on();
     if (!answer.ok()) {
       on_fetch_error(answer.error());
-    } else if (!edge().draining()) {
+    } else {
       bool progress = round_.all_caught_up;  // then it was a wait, which may end with nothing
       for (size_t i = 0; i < answer->size() && i < round_.indexes.size(); ++i) {
         if (take_partition(round_.indexes[i], round_.versions[i], std::move(answer.value()[i]))) progress = true;
@@ -432,6 +441,7 @@ class ConsumeStream final : public StreamBase<ConsumeStream> {
   }
 
   void on_ends(const std::vector<api::ListedOffset>& ends) {
+    if (edge().draining()) return;
     partitions_.take_ends(ends);
     outbox_.push(heartbeat_event(partitions_, edge().self()));
     write_on();

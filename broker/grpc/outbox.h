@@ -28,6 +28,7 @@ class Outbox {
     uint64_t credit = 0;
     std::optional<size_t> records_of;  // index of the partition, if these are records
     std::vector<Reached> caught_up;    // the message is made when it is written
+    bool answers = false;              // a message of the client: not about where a partition stands
   };
 
   void push(Item item) {
@@ -48,15 +49,24 @@ class Outbox {
     uint64_t bytes = 0;
     uint64_t credit = 0;
   };
-  // Takes back the records of one partition, or of all; not what is being written.
-  Removed remove_records(std::optional<size_t> partition) {
+  // Takes back the records of one partition; not what is being written.
+  Removed remove_records(size_t partition) {
+    return remove([&](const Item& item) { return item.records_of == partition; });
+  }
+  // Takes back all but answers: without the records, nobody may be told that a partition goes on behind them.
+  Removed keep_answers() {
+    return remove([](const Item& item) { return !item.answers; });
+  }
+
+ private:
+  template <typename Goes>
+  Removed remove(Goes goes) {
     Removed removed;
     size_t first = writing_ && !items_.empty() ? 1 : 0;
     std::deque<Item> kept;
     for (size_t i = 0; i < items_.size(); ++i) {
       Item& item = items_[i];
-      bool goes = i >= first && item.records_of && (!partition || *item.records_of == *partition);
-      if (goes) {
+      if (i >= first && goes(item)) {
         removed.bytes += item.bytes;
         removed.credit += item.credit;
       } else if (i >= first) {
@@ -70,7 +80,6 @@ class Outbox {
     return removed;
   }
 
- private:
   std::deque<Item> items_;
   uint64_t bytes_ = 0;
   bool writing_ = false;

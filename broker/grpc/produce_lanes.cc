@@ -1,5 +1,6 @@
 #include "broker/grpc/produce_lanes.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "storage/base/check.h"
@@ -91,7 +92,10 @@ bool ProduceLanes::in_order(uint64_t id) const {
   if (!request.partition) return true;
   auto topic = topics_.find(request.topic);
   auto lane = topic->second.lanes.find(*request.partition);
-  return !lane->second.failed && id >= lane->second.resumed_by;
+  if (lane->second.failed || id < lane->second.resumed_by) return false;
+  return std::none_of(running_.begin(), running, [&](const auto& earlier) {
+    return earlier.second.topic == request.topic && earlier.second.partition == request.partition;
+  });
 }
 
 // A failure older than the resume that began since says nothing about what comes after.

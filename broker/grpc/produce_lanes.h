@@ -32,8 +32,8 @@ class ProduceLanes {
   void admit(Request request, std::vector<uint64_t>& startable);
   // Its turn: false if it is refused because an earlier one failed. Either way finish() must follow.
   bool begin(uint64_t id);
-  // While it runs: whether nothing before it in its partition failed that it would have to wait for. Answers "is this
-  // gap in the sequences ours or the client's?"
+  // While it runs: whether nothing before it in its partition failed that it would have to wait for, or has no answer
+  // yet and may still fail. Answers "is this gap in the sequences ours or the client's?"
   bool in_order(uint64_t id) const;
   // It was answered. `failed`: the partitions with an error (with `whole`, all that it could have touched).
   struct Failure {

@@ -197,8 +197,8 @@ class ProduceStream final : public StreamBase<ProduceStream> {
     bool gap = error.code == api::ErrorCode::kOutOfOrderSequence || error.code == api::ErrorCode::kUnknownProducer;
     if (!gap || lanes_.in_order(id)) return error;
     return {api::ErrorCode::kPreviousFailed,
-            "an earlier request of this stream failed in this partition; send it again, and this one after it, the "
-            "first with resume = true (" +
+            "an earlier request of this stream was not written before this one in this partition; send again what "
+            "failed, in its order, the first with resume = true (" +
                 error.message + ")"};
   }
 

@@ -97,6 +97,7 @@ void RaftMetadataLog::begin() {
   }
   raft_->start(now);
   announce_to_all();
+  stand_first_if_due();
   process();
 }
 

@@ -189,9 +189,16 @@ void RaftMetadataLog::on_presence(const Voter& from, const RaftPresence& presenc
   if (raft_) {
     raft_->peer_present(from, env_.clock().monotonic_ns());
     if (!presence.running) announce(from.id);  // it may have asked before this node ran
+    stand_first_if_due();
     process_later();
   }
   consider();
+}
+
+void RaftMetadataLog::stand_first_if_due() {
+  size_t running = 1;
+  for (const auto& [id, peer] : peers_) running += peer.presence && peer.presence->running ? 1 : 0;
+  if (running > voters().size() / 2) raft_->stand_first(env_.clock().monotonic_ns());
 }
 
 // What to do next, as long as there is no Raft to ask.

@@ -75,6 +75,14 @@ void Raft::start(int64_t now_ns) {
   if (voters().size() == 1 && is_voter(config_.self)) campaign(false, false);
 }
 
+void Raft::stand_first(int64_t now_ns) {
+  now_ns_ = std::max(now_ns_, now_ns);
+  if (role_ != Role::kFollower || hard_.term > Term(0) || voters().empty()) return;
+  const auto first =
+      std::min_element(voters().begin(), voters().end(), [](const Voter& a, const Voter& b) { return a.id < b.id; });
+  if (*first == config_.self) campaign(true, false);
+}
+
 void Raft::tick(int64_t now_ns) {
   now_ns_ = std::max(now_ns_, now_ns);
   if (role_ != Role::kLeader) {

@@ -102,6 +102,7 @@ class RaftMetadataLog final : public MetadataLog {
   Status check_empty();
   void be_damaged(const Status& why);
   void tell_whether_empty();
+  void stand_first_if_due();
   void consider();
   std::optional<VoterSet> set_of_the_empty() const;
   bool may_come_to_another_cluster() const;

@@ -2,11 +2,15 @@
 """Breaks a cluster of three real processes, round after round, while clients work on it and record what they were told;
 then judges the history: nothing acknowledged lost, nothing doubled, nothing uncommitted read, no committed offset gone back.
 
-chaos.py [--rounds N] [--seed N] [--seconds N] [--fault NAME…] [--keep]: the schedule follows from the seed, which is
-printed. After each round the cluster has to heal. On a failure the folder with the nodes' data, their logs and the
-histories is kept and named. Ends only processes that it started."""
+chaos.py [--rounds N] [--seed N] [--seconds N] [--fault PATTERN…] [--cuts] [--keep]: the schedule follows from the seed, which
+is printed. After each round the cluster has to heal. On a failure the folder with the nodes' data, their logs and the
+histories is kept and named. Ends only processes that it started. With --cuts it runs in namespaces of its own (sandbox.py)
+where that is permitted: the network is cut there by dropping packets, and one node is on a small disk that fills up; elsewhere
+a TCP proxy cuts, and no disk is filled."""
 import argparse
 import concurrent.futures
+import errno
+import fnmatch
 import json
 import os
 import random
@@ -19,6 +23,7 @@ import tempfile
 import threading
 import time
 
+import sandbox
 from peer_links import PeerLinks
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,6 +33,8 @@ TOPICS = {"orders": (6, "synced"), "views": (2, "replicated")}
 NODES = (1, 2, 3)
 HEAL_S = 60  # for the cluster to be whole again; far more than it needs, as the machine may be busy
 COMMAND_S = 60
+SMALL_DISK_MB = 384
+CONSENT = "I accept that anyone on this network can read and write"
 
 
 class Failure(Exception):
@@ -126,32 +133,45 @@ class Cluster:
 
 
 class ServedCluster(Cluster):
-    """Three `trilog serve` of our own, whose ways to each other can be cut."""
+    """Three `trilog serve` of our own, whose ways to each other can be cut. `small`: the node on a small disk, if one is."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, small=None):
         self.data = os.path.join(folder, "data")  # empty: they form a cluster when all three are there
-        os.mkdir(self.data)
-        held = [socket.socket() for _ in range(2 * len(NODES))]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in held]
-        for each in held:
-            each.close()
-        self.client_ports = dict(zip(NODES, ports))
-        self.peer_ports = dict(zip(NODES, ports[len(NODES):]))
-        self.links = PeerLinks(self.peer_ports)
+        self.small = small
+        for node in NODES:
+            os.makedirs(self.folder(node))
+        if small:
+            sandbox.small_disk(self.folder(small), SMALL_DISK_MB)
         self.processes = {}
-        self.servers = [f"localhost:{port}" for port in self.client_ports.values()]
+        if sandbox.inside():
+            self.links = sandbox.Lan(NODES)
+            self.servers = [f"{self.links.address(node)}:9092" for node in NODES]
+        else:
+            ports = free_ports(2 * len(NODES))
+            self.links = PeerLinks(dict(zip(NODES, ports[len(NODES):])))
+            self.servers = [f"localhost:{port}" for port in ports[:len(NODES)]]
         for node in NODES:
             self.start(node, False)
         for node in NODES:
             self.wait_until_ready(node)
 
+    def folder(self, node):
+        return os.path.join(self.data, f"node-{node}")
+
+    def peer(self, node, other):
+        """Where `node` finds `other`."""
+        if sandbox.inside():
+            return f"{self.links.address(other)}:9093"
+        return f"127.0.0.1:{self.links.peer_ports[node] if other == node else self.links.port(node, other)}"
+
     def start(self, node, wait=True):
-        peers = ",".join(f"{other}@127.0.0.1:{self.peer_ports[node] if other == node else self.links.port(node, other)}" for other in NODES)
-        settings = {"node_id": node, "data_dir": os.path.join(self.data, f"node-{node}"), "listen": f"localhost:{self.client_ports[node]}",
-                    "peers": peers, "auto_create_topics": "true"}
+        peers = ",".join(f"{other}@{self.peer(node, other)}" for other in NODES)
+        settings = {"node_id": node, "data_dir": self.folder(node), "listen": self.servers[node - 1], "peers": peers,
+                    "auto_create_topics": "true"}
         arguments = [TRILOG, "serve", "--json"]
+        if sandbox.inside():
+            arguments = [*self.links.enter(node), *arguments]
+            settings["insecure"] = CONSENT
         for name, value in settings.items():
             arguments += ["--set", f"{name}={value}"]
         if node in self.processes:
@@ -190,6 +210,16 @@ class ServedCluster(Cluster):
         if self.links:
             self.links.end()
         self.links = None
+
+
+def free_ports(count):
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
 
 
 class Clients:
@@ -244,6 +274,10 @@ class Faults:
 
     def names(self):
         return sorted(name[3:] for name in dir(self) if name.startswith("do_"))
+
+    def chosen(self, patterns, without):
+        names = [name for name in self.names() if name not in without]
+        return [name for name in names if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
     def pause(self, low, high):
         time.sleep(self.rng.uniform(low, high))
@@ -346,14 +380,31 @@ class Faults:
             self.cluster.node("start", node)
             self.cluster.heal()
         seen = self.clients.mark()
-        errors = {what: why for what, why in seen["problems"].items() if what.startswith("idempotent")}
+        errors = {what: why for what, why in seen["problems"].items() if what.startswith(("idempotent", "group commit", "poll"))}
         if errors:
-            raise Failure(f"a rolling restart gave producers with retries errors: {errors}")
+            raise Failure(f"a rolling restart gave clients with retries errors: {errors}")
         return f"rolling restart of {order}, longest gap {seen['gap_ms']:.0f} ms"
 
 
 class FaultsWithCuts(Faults):
-    """Also what can happen to the network between the nodes."""
+    """Also what can happen to the network between the nodes, and to a small disk."""
+
+    def names(self):
+        return [name for name in super().names() if name != "disk_full" or self.cluster.small]
+
+    def do_disk_full(self):
+        node = self.cluster.small
+        pid = self.cluster.pids()[node]
+        left = self.rng.choice((0, 1 << 20, 3 << 20))  # all below what records are taken with
+        ballast = os.path.join(self.cluster.folder(node), "ballast")
+        with open(ballast, "wb") as file:
+            fill(file, left)
+        seconds = self.rng.uniform(2, 6)
+        time.sleep(seconds)
+        os.unlink(ballast)
+        if self.cluster.pids().get(node) != pid:
+            raise Failure(f"node {node} ended because its disk was full")
+        return f"disk of {node} full for {seconds:.1f} s, {left} bytes free at first"
 
     def cut(self, ways, what):
         for a, b in ways:
@@ -393,6 +444,24 @@ class FaultsWithCuts(Faults):
 
     def do_cut_all(self):
         return self.cut([(a, b) for a in NODES for b in NODES if a != b], "all cut from each other")
+
+
+def fill(file, left):
+    """Until that many bytes are free on its file system."""
+    space = os.statvfs(file.name)
+    size, step = 0, 1 << 26
+    todo = space.f_bavail * space.f_frsize - left
+    while step >= 4096:
+        part = min(step, max(todo - size, 0)) if left else step
+        try:
+            if part == 0:
+                return
+            os.posix_fallocate(file.fileno(), size, part)
+            size += part
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            step //= 4
 
 
 def wait_for_end(pid):
@@ -437,7 +506,8 @@ def schedule(rng, rounds, chosen):
 
 def run(options, folder):
     rng = random.Random(options.seed)
-    cluster = ServedCluster(folder) if options.cuts else Cluster(folder)
+    small = rng.choice(NODES) if options.cuts and sandbox.inside() else None
+    cluster = ServedCluster(folder, small) if options.cuts else Cluster(folder)
     clients = None
     try:
         for topic, (partitions, durability) in TOPICS.items():
@@ -448,7 +518,7 @@ def run(options, folder):
         faults = (FaultsWithCuts if options.cuts else Faults)(cluster, clients, rng)
         done = 0
         began = time.monotonic()
-        for name in schedule(rng, options.rounds, options.fault or [name for name in faults.names() if name not in options.without]):
+        for name in schedule(rng, options.rounds, faults.chosen(options.fault, options.without)):
             if options.seconds and time.monotonic() - began > options.seconds:
                 break
             time.sleep(rng.uniform(0.2, 1))
@@ -481,18 +551,25 @@ def main():
     parser.add_argument("--seconds", type=float, default=0, help="begin no round after so long")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     parser.add_argument("--rate", type=int, default=100, help="records a second of each of the five producers")
-    parser.add_argument("--cuts", action="store_true", help="three `trilog serve`, and the network between them is cut as well")
-    parser.add_argument("--fault", action="append", help="only these")
+    parser.add_argument("--cuts", action="store_true", help="three `trilog serve`; network and disk as well")
+    parser.add_argument("--fault", action="append", help="only these, * stands for anything")
     parser.add_argument("--without", action="append", default=[], help="not these")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
+    if options.cuts and not sandbox.inside():
+        reason = sandbox.why_not()
+        if reason is None:
+            sandbox.enter()
+        print(f"without namespaces ({reason}): a proxy cuts the network, and no disk is filled", flush=True)
     folder = tempfile.mkdtemp(prefix="trilog-chaos-")
     print(f"seed {options.seed}, {options.rounds} rounds, {folder}", flush=True)
     try:
         run(options, folder)
     except (Failure, subprocess.TimeoutExpired) as failure:
         print(f"FAILED: {failure}\nagain: {sys.argv[0]} --seed {options.seed} --rounds {options.rounds}; the folder is kept: {folder}")
+        if sandbox.inside():  # what is mounted goes with us
+            shutil.copytree(os.path.join(folder, "data"), os.path.join(folder, "data-as-it-was"), symlinks=True, ignore_dangling_symlinks=True)
         return 1
     if not options.keep:
         shutil.rmtree(folder, ignore_errors=True)

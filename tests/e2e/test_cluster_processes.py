@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 from trilog_process import TRILOG, TestCase, trilog, wait_until
@@ -115,6 +116,55 @@ class Processes(TestCase):
             self.assertTrue(os.path.exists(os.path.join(cluster.data, "node-3", "clean")))
             self.assertEqual(cluster.event()["event"], "node_down")
             self.assertEqual(cluster.list()[3]["state"], "down")
+
+    def test_a_rolling_restart_is_not_noticed_by_commands(self):
+        """F18: what produces and what reads with a group go on, each on any node, with their ordinary retries."""
+        with Cluster(self.folder.name) as cluster:
+            servers = ",".join(a for a in cluster.ready["addresses"] if not a.startswith("unix:"))
+            trilog("topic", "create", "t", "--partitions", "3", "--server", servers, check=0)
+            produce = subprocess.Popen([TRILOG, "produce", "t", "--json", "--server", servers], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            consume = subprocess.Popen([TRILOG, "consume", "t", "-g", "g", "--follow", "--server", servers],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            over = threading.Event()
+            sent, read = [], []
+
+            def feed():
+                while not over.wait(0.005):
+                    sent.append(f"{len(sent)}")
+                    produce.stdin.write(sent[-1] + "\n")
+                    produce.stdin.flush()
+
+            threads = [threading.Thread(target=feed), threading.Thread(target=lambda: read.extend(consume.stdout))]
+            for thread in threads:
+                thread.start()
+            try:
+                wait_until(lambda: read, 30, "a first record")
+                for node in (1, 2, 3):
+                    cluster.node("stop", node, check=0)
+                    cluster.node("start", node, check=0)
+                    wait_until(lambda: self.whole(servers), 60, "three in-sync replicas")
+            finally:
+                over.set()
+                threads[0].join()
+                _, complaints = produce.communicate(timeout=60)
+            self.assertEqual((produce.returncode, complaints), (0, ""))
+            wait_until(lambda: len(read) >= len(sent), 60, "all records")
+            consume.send_signal(signal.SIGINT)
+            threads[1].join()
+            self.assertEqual(sorted(map(int, read)), list(range(len(sent))))
+            self.assertIn(consume.wait(30), (0, 130))
+            complaints = consume.stderr.read()
+            consume.stderr.close()
+            consume.stdout.close()
+            self.assertNotIn("FENCED", complaints)
+            lag = trilog("group", "show", "g", "--json", "--server", servers, check=0)
+            self.assertEqual(sum(p["lag"] for p in json.loads(lag.stdout)["partitions"]), 0)
+
+    @staticmethod
+    def whole(servers):
+        shown = trilog("topic", "show", "t", "--json", "--server", servers)
+        return shown.returncode == 0 and all(len(p["isr"]) == 3 for p in json.loads(shown.stdout)["partitions"])
 
     def test_pause_and_resume(self):
         with Cluster(self.folder.name) as cluster:

@@ -55,12 +55,33 @@ class Scenario : public ::testing::Test {
     if (!reply.ok() || reply.answer->value()[0].error) return std::nullopt;
     return std::move(reply.answer->value()[0]);
   }
-  bool commit(int node, int64_t offset) {
-    api::CommitOffsetsRequest request{.group = "billing"};
+  std::optional<api::Error> commit_error(int node, int64_t offset, api::StreamId stream) {
+    api::CommitOffsetsRequest request{.group = "billing", .stream = stream};
     request.offsets.push_back({.topic = "orders", .partition = PartitionId(0), .offset = Offset(offset)});
     auto reply = ask<std::vector<api::CommittedOffset>>(
         node, [&](Broker& broker, auto done) { broker.commit_offsets(request, std::move(done)); });
-    return reply.ok() && !reply.answer->value()[0].error;
+    if (!reply.answer) return api::Error(api::ErrorCode::kRequestTimedOut, "no answer");
+    return reply.ok() ? reply.answer->value()[0].error : reply.answer->error();
+  }
+  bool commit(int node, int64_t offset) { return !commit_error(node, offset, 0); }
+  // For a stream of the node; `lost` is set when the stream is told that it has lost the group.
+  std::optional<api::Error> claim(int node, api::StreamId stream, std::optional<api::Error>* lost) {
+    api::ClaimGroupRequest request{.group = "billing", .topics = {"orders"}, .stream = stream};
+    auto told = [lost](const api::Error& error) {
+      if (lost != nullptr) *lost = error;
+    };
+    auto reply = ask<api::Unit>(
+        node, [&](Broker& broker, auto done) { broker.claim_group(request, std::move(told), std::move(done)); });
+    if (!reply.answer) return api::Error(api::ErrorCode::kRequestTimedOut, "no answer");
+    return reply.ok() ? std::nullopt : std::optional<api::Error>(reply.answer->error());
+  }
+  void move_offsets_leader(int to) {
+    api::MoveLeaderRequest request{.topic = "__consumer_offsets", .partition = PartitionId(0), .to = BrokerId(to)};
+    again_until_it_works([&] {
+      return ask<api::MoveLeaderResult>(
+                 to, [&](Broker& broker, auto done) { broker.move_leader(request, std::move(done)); })
+          .ok();
+    });
   }
   // -1: nothing is committed; nothing: no answer.
   std::optional<int64_t> committed(int node) {
@@ -135,6 +156,87 @@ TEST_F(Scenario, AfterAPowerCutOfAllNoEndIsToldThatLiesBeforeWhatWasRead) {  // 
     world.run_for(kMs);
   }
   EXPECT_GE(known, 50);
+}
+
+// A stream outlives the coordinators of its group: what it commits is refused for a moment at most, with errors after
+// which the same may be committed again, and nobody else gets the group meanwhile.
+TEST_F(Scenario, AStreamKeepsItsGroupWhenTheCoordinatorDies) {  // G2, X13, X14
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(produce(1, 0));
+  again_until_it_works([&] { return commit(1, 0); });
+  settle();
+  const int home = context.leader_node("__consumer_offsets", 0) % 3 + 1;  // of the stream: another node
+  std::optional<api::Error> lost;
+  ASSERT_EQ(claim(home, 7, &lost), std::nullopt);
+  for (int64_t offset = 1; offset <= 4; ++offset) {
+    const int coordinator = context.leader_node("__consumer_offsets", 0);
+    ASSERT_EQ(commit_error(home, offset, 7), std::nullopt);
+    if (coordinator != home) cluster.kill(coordinator);
+    if (coordinator == home) move_offsets_leader(home % 3 + 1);
+    again_until_it_works([&] {
+      auto error = commit_error(home, offset, 7);
+      EXPECT_TRUE(!error || api::error_code_retriable(error->code) || error->outcome == api::Outcome::kUnknown)
+          << error->message;
+      return !error;
+    });
+    const int other = coordinator == home ? home % 3 + 1 : 6 - home - coordinator;
+    auto refused = claim(other, 8, nullptr);
+    ASSERT_TRUE(refused.has_value());
+    EXPECT_EQ(refused->code, api::ErrorCode::kGroupInUse) << refused->message;
+    cluster.start(coordinator);
+    settle();
+    EXPECT_EQ(committed(home), offset);
+  }
+  EXPECT_FALSE(lost.has_value());
+}
+
+TEST_F(Scenario, AStreamThatWasAwayWhileAnotherHadItsGroupCommitsNothing) {  // X13, X14
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(produce(1, 0));
+  again_until_it_works([&] { return commit(1, 0); });
+  for (bool coordinator_dies : {false, true}) {
+    settle();
+    const int coordinator = context.leader_node("__consumer_offsets", 0);
+    const int away = coordinator % 3 + 1;
+    const int other = away % 3 + 1;
+    std::optional<api::Error> lost;
+    ASSERT_EQ(claim(away, 7, &lost), std::nullopt);
+    ASSERT_EQ(commit_error(away, 1, 7), std::nullopt);
+    cluster.pause(away);
+    world.run_for(3'700 * kMs);
+    if (coordinator_dies) move_offsets_leader(other);
+    again_until_it_works([&] { return !claim(other, 8, nullptr); });
+    again_until_it_works([&] { return !commit_error(other, 3, 8); });
+    cluster.broker(other)->release_group("billing", 8);
+    world.run_for(kSecond);
+    cluster.resume(away);
+    again_until_it_works([&] {
+      auto error = commit_error(away, 2, 7);
+      EXPECT_TRUE(error.has_value());
+      return error && error->code == api::ErrorCode::kFencedMember;
+    });
+    world.run_for(kSecond);
+    EXPECT_TRUE(lost.has_value()) << "the stream is told";
+    EXPECT_EQ(committed(other), 3);
+    ASSERT_EQ(claim(away, 9, &lost), std::nullopt) << "who begins again is welcome";
+    cluster.broker(away)->release_group("billing", 9);
+    world.run_for(kSecond);
+  }
+}
+
+TEST_F(Scenario, AStreamThatWasAwayAloneGoesOn) {  // X14: nobody had the group meanwhile
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(produce(1, 0));
+  again_until_it_works([&] { return commit(1, 0); });
+  settle();
+  const int away = context.leader_node("__consumer_offsets", 0) % 3 + 1;
+  ASSERT_EQ(claim(away, 7, nullptr), std::nullopt);
+  cluster.pause(away);
+  world.run_for(3'700 * kMs);
+  cluster.resume(away);
+  again_until_it_works([&] {
+    auto error = commit_error(away, 1, 7);
+    EXPECT_TRUE(!error || api::error_code_retriable(error->code)) << error->message;
+    return !error;
+  });
+  EXPECT_EQ(claim(away, 8, nullptr)->code, api::ErrorCode::kGroupInUse);
 }
 
 // Not by a seed: what waits for other nodes is answered as well when a node stops.

@@ -281,10 +281,10 @@ TEST(ForwardCodec, NewerVersionsAndUnknownCallsAreRefusedAsSuch) {
 // A claim of a group without a name, for `count` topics without names.
 Bytes claim_of(uint64_t count, size_t there) {
   Bytes body = send(ClaimGroupRequest()).body;
-  body.resize_uninitialized(body.size() - 3);  // count, stream, holder
+  body.resize_uninitialized(body.size() - 4);  // count, stream, holder, renewed_from
   ByteWriter out(body);
   out.write_varint(count);
-  for (size_t i = 0; i < there + 2; ++i) out.write<uint8_t>(0);
+  for (size_t i = 0; i < there + 3; ++i) out.write<uint8_t>(0);
   return body;
 }
 
@@ -368,7 +368,7 @@ TEST(ForwardCodec, TheFormatIsFixed) {
                           from_hex("00 ce49 00 0a 4e4f545f4c4541444552 01 00 02 6e6f 00 01 01 61 01 62")));
   uint32_t crc = 0;
   for_each_body([&](const Sent& sent, auto) { crc = crc32c(sent.body, crc); });
-  EXPECT_EQ(crc, 0xb74fda54u);
+  EXPECT_EQ(crc, 0xfc66458au);
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ void for_each_request(Check check) {
   check(api::ListOffsetsRequest{"orders", {{"orders", PartitionId(3), kTestTimestampMs}}, api::OffsetSpec::kTimestamp});
   check(api::CommitOffsetsRequest{"readers", example_offsets(), "member", 9, 0xfedcba9876543210});
   check(api::FetchOffsetsRequest{"readers", example_positions()});
-  check(api::ClaimGroupRequest{"readers", {"orders", "invoices"}, 12, "client at an address"});
+  check(api::ClaimGroupRequest{"readers", {"orders", "invoices"}, 12, "client at an address", LeaderEpoch(4)});
   check(api::ReleaseGroupRequest{"readers", 12});
   check(api::ListGroupsRequest{"re", 100, "readers"});
   check(api::DescribeGroupRequest{"readers"});
@@ -113,6 +113,7 @@ void for_each_result(Check check) {
       {"orders", PartitionId(3), Offset(77), kTestTimestampMs, LeaderEpoch(4), true, example_error()}});
   check(example_offsets());
   check(api::Unit());
+  check(api::GroupClaim{LeaderEpoch(4)});
   check(api::GroupPage{{example_group(), example_group()}, "readers"});
   check(example_group());
   check(api::CreateTopicResult{example_topic(), true});

@@ -69,6 +69,33 @@ TEST(Group, AStreamThatLostTheGroupCommitsNothing) {
   EXPECT_NE(group.refuse_commit(commit(1)), std::nullopt);
 }
 
+TEST(Group, AStreamWhoseNodeIsAwayIsInNobodysWayAndComesBackIfNobodyCame) {
+  constexpr BrokerId kAway{3};
+  const api::StreamId stream = api::stream_of_node(1, kAway);
+  Group group("billing");
+  ASSERT_EQ(group.claim(claim(stream, {"orders"}), 0), std::nullopt);
+  group.lapse(kAway);
+  EXPECT_EQ(group.state(), GroupState::kEmpty);
+  EXPECT_EQ(group.refuse_delete(), std::nullopt);
+  EXPECT_EQ(group.refuse_commit(commit(stream)), std::nullopt);
+  EXPECT_EQ(group.state(), GroupState::kStable);
+  EXPECT_EQ(group.claim(claim(2, {"orders"}), 0)->code, ErrorCode::kGroupInUse);
+
+  group.lapse(kAway);
+  EXPECT_EQ(group.claim(claim(2, {"payments"}), 0), std::nullopt);
+  EXPECT_EQ(group.refuse_commit(commit(stream)), std::nullopt) << "another topic";
+  group.lapse(kAway);
+  EXPECT_EQ(group.claim(claim(4, {"orders"}), 0), std::nullopt);
+  group.release(4);
+  EXPECT_EQ(group.refuse_commit(commit(stream))->code, ErrorCode::kFencedMember);
+
+  ASSERT_EQ(group.claim(claim(stream, {"orders"}), 0), std::nullopt);
+  group.lapse(kAway);
+  EXPECT_EQ(group.refuse_commit(commit(0)), std::nullopt);
+  EXPECT_EQ(group.refuse_commit(commit(stream))->code, ErrorCode::kFencedMember)
+      << "a commit from outside came between";
+}
+
 TEST(Group, HasNeitherMembersNorGenerations) {
   Group group("billing");
   api::CommitOffsetsRequest member = commit(0);

@@ -330,16 +330,20 @@ TEST_F(AdminTest, AnswersUnknownMethodsAndMalformedRequests) {
 }
 
 TEST_F(AdminTest, AnswersFastAfterAPauseOfMoreThanASecond) {
-  // gRPC's own callback threads sleep for 100 ms after an idle second; ours must not. The pause is the subject here, so
-  // real time passes.
+  // gRPC's own callback threads sleep for 100 ms after an idle second, each time; ours must not. The pause is the
+  // subject here, so real time passes. A busy machine is slow now and then, so the fastest of some answers counts.
   create_topic("orders");
-  std::promise<void> never;
-  never.get_future().wait_for(std::chrono::milliseconds(1'030));
-  v1::DescribeClusterResponse cluster;
-  Call call;
-  auto before = std::chrono::steady_clock::now();
-  ASSERT_TRUE(admin_->DescribeCluster(&call, {}, &cluster).ok());
-  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(60));
+  auto fastest = std::chrono::steady_clock::duration::max();
+  for (int i = 0; i < 10 && fastest >= std::chrono::milliseconds(60); ++i) {
+    std::promise<void> never;
+    never.get_future().wait_for(std::chrono::milliseconds(1'030));
+    v1::DescribeClusterResponse cluster;
+    Call call;
+    auto before = std::chrono::steady_clock::now();
+    ASSERT_TRUE(admin_->DescribeCluster(&call, {}, &cluster).ok());
+    fastest = std::min(fastest, std::chrono::steady_clock::now() - before);
+  }
+  EXPECT_LT(fastest, std::chrono::milliseconds(60));
 }
 
 }  // namespace

@@ -215,5 +215,16 @@ TEST(Outbox, TakesBackRecordsOfOnePartitionButNotWhatIsBeingWritten) {
   EXPECT_EQ(outbox.front().records_of, 0u);
 }
 
+TEST(Outbox, WithoutTheRecordsNobodyIsToldThatAPartitionGoesOnBehindThem) {
+  Outbox outbox;
+  outbox.push({.bytes = 10, .credit = 7, .records_of = 0});
+  outbox.push({.bytes = 5, .answers = true});
+  outbox.push({.caught_up = {{0, 0, Offset(3)}}});
+  outbox.push({});  // a heartbeat
+  EXPECT_EQ(outbox.keep_answers().bytes, 10u);
+  EXPECT_EQ(outbox.size(), 1u);
+  EXPECT_TRUE(outbox.front().answers);
+}
+
 }  // namespace
 }  // namespace trilog::grpc_edge

@@ -22,6 +22,14 @@ TEST(MetadataCluster, FormsOnceWhenEveryVoterSaysThatItIsEmpty) {
   EXPECT_TRUE(cluster.wait_until_equal());
 }
 
+TEST(MetadataCluster, AJustFormedSetElectsItsFirstVoterWithoutWaitingForATimeout) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    QuorumCluster cluster(3, seed);
+    cluster.start_all();
+    EXPECT_EQ(cluster.wait_for_leader(300), 1) << "seed " << seed;
+  }
+}
+
 TEST(MetadataCluster, WithoutOneOfItsVotersNothingIsFormed) {
   QuorumCluster cluster(3);
   ASSERT_TRUE(cluster.start(1) && cluster.start(2));

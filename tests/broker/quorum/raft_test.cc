@@ -44,6 +44,21 @@ std::vector<RaftMessage> answers(RaftCluster& cluster, const RaftMessage& in) {
   return out;
 }
 
+TEST(RaftFirstElection, IsAskedForByTheFirstVoterAndOnlyOnce) {  // Q8
+  RaftCluster cluster(3);
+  cluster.raft(2).stand_first(cluster.now_ns());
+  EXPECT_EQ(cluster.raft(2).role(), Raft::Role::kFollower);
+  cluster.raft(1).stand_first(cluster.now_ns());
+  cluster.tick(1);
+  cluster.deliver_all();
+  ASSERT_EQ(cluster.leader(), 1);
+  cluster.elect(2);
+  const Term term = cluster.raft(1).term();
+  cluster.raft(1).stand_first(cluster.now_ns());
+  EXPECT_EQ(cluster.raft(1).role(), Raft::Role::kFollower);
+  EXPECT_EQ(cluster.raft(1).term(), term);
+}
+
 TEST(RaftRegression, DoesNotVoteAgainInATermAfterSteppingDown) {
   RaftCluster cluster(3);
   cluster.elect(1);
