@@ -168,17 +168,17 @@ TEST(BrokerControl, AShutdownHandsOverAndLeavesTheIsrOnlyWhereEnoughRemain) {  /
                       partition({2, 1, 3}, {2, 1, 3}, 2)});
   PlannedState state(builder.build(), builder.next_offset());
   const BrokerEpoch epoch = builder.build()->find_broker(BrokerId(1))->epoch;
-  const auto& partitions = state.find_topic("a")->partitions;
+  auto partition_of = [&](size_t index) { return state.find_topic("a")->partitions[index]; };
   ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, false)->value());
-  EXPECT_EQ(partitions[0].leader, BrokerId(2));
-  EXPECT_EQ(partitions[0].isr, brokers({1, 2, 3}));  // until it knows that it leads nothing any more (X12)
+  EXPECT_EQ(partition_of(0).leader, BrokerId(2));
+  EXPECT_EQ(partition_of(0).isr, brokers({1, 2, 3}));  // until it knows that it leads nothing any more (X12)
   ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, true)->value());
   expect_legal_prefixes(builder, state.records());
-  EXPECT_EQ(partitions[0].isr, brokers({2, 3}));
-  EXPECT_EQ(partitions[1].leader, BrokerId(2));
-  EXPECT_EQ(partitions[1].isr, brokers({1, 2}));  // or writes would be refused already
-  EXPECT_EQ(partitions[2].leader, BrokerId(1));   // nobody else
-  EXPECT_EQ(partitions[3].isr, brokers({2, 3}));
+  EXPECT_EQ(partition_of(0).isr, brokers({2, 3}));
+  EXPECT_EQ(partition_of(1).leader, BrokerId(2));
+  EXPECT_EQ(partition_of(1).isr, brokers({1, 2}));  // or writes would be refused already
+  EXPECT_EQ(partition_of(2).leader, BrokerId(1));   // nobody else
+  EXPECT_EQ(partition_of(3).isr, brokers({2, 3}));
   EXPECT_TRUE(state.find_broker(BrokerId(1))->draining);
   EXPECT_FALSE(state.live().eligible.contains(BrokerId(1)));
 }
