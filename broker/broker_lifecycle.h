@@ -28,8 +28,8 @@ class BrokerLifecycle {
     std::function<void(UniqueFunction<void(std::vector<TopicPartition>)>)> open_logs;
     // The process has this epoch now; noted on the disk when this returns.
     std::function<Status(BrokerEpoch)> registered;
-    // The controller has confirmed a heartbeat that was sent then (R18); its metadata reached up to `applied`. And whether
-    // this node's wall clock is that of most others (F14).
+    // The controller has confirmed a heartbeat that was sent then (R18); its metadata reached up to `applied`. And
+    // whether this node's wall clock is that of most others (F14).
     std::function<void(int64_t sent_ns, Offset applied, bool clock_agrees)> confirmed;
     // Once: it may serve, or why it cannot start.
     std::function<void(Status)> admitted;

@@ -51,8 +51,8 @@ void GroupCoordinator::Impl::release_gone(const MetadataImage& before) {
   for (const auto& [id, was] : before.brokers()) {
     const BrokerImage* now = image->find_broker(id);
     const bool gone = now == nullptr || now->epoch != was.epoch;
+    if (gone || now->fenced || was.fenced) away_ns[id] = env.clock().monotonic_ns();
     if (!gone && (!now->fenced || was.fenced)) continue;
-    away_ns[id] = env.clock().monotonic_ns();
     for (auto it = groups.begin(); it != groups.end();) {
       if (gone) it->second.release_node(id);
       if (!gone) it->second.lapse(id);
@@ -362,9 +362,11 @@ api::Answer<api::GroupClaim> GroupCoordinator::claim(const api::ClaimGroupReques
     granted.epoch = home.value()->epoch();
     const auto known = self.groups.find(request.group);
     const bool held = known != self.groups.end() && known->second.holds(request.stream);
+    // Of a coordinator in between that it did not meet, nobody here knows whom it let in.
+    const bool from_the_one_before = request.renewed_from.value() + 1 == granted.epoch.value();
+    const int64_t since_ns = from_the_one_before ? home.value()->begun_ns() : 0;
     if (request.renewed_from != kNoLeaderEpoch && !held &&
-        (request.renewed_from >= granted.epoch ||
-         self.was_away(api::node_of_stream(request.stream), home.value()->begun_ns()))) {
+        (request.renewed_from >= granted.epoch || self.was_away(api::node_of_stream(request.stream), since_ns))) {
       return Error(ErrorCode::kFencedMember, "the stream does not hold group " + request.group + " any more");
     }
   }

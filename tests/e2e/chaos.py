@@ -467,9 +467,12 @@ def fill(file, left):
 def wait_for_end(pid):
     until = time.monotonic() + 20
     while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < until:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                return
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return
+        except (FileNotFoundError, ProcessLookupError):  # meanwhile
+            return
         time.sleep(0.005)
 
 
