@@ -84,14 +84,15 @@ class Bench:
             if min(map(len, gaps.values())) >= count:
                 break
             self.cluster.heal()
-            both = self.cluster.leaders("gap")[0] == self.cluster.controller()
-            if len(gaps[both]) >= count:
-                # Chance puts them together or apart: another start of the leader or the controller throws again.
-                self.cluster.node("stop", self.cluster.controller() if both else self.cluster.leaders("gap")[0])
-                for node in set(chaos.NODES) - set(self.cluster.pids()):
-                    self.cluster.node("start", node)
-                continue
-            gaps[both].append(self.one_kill())
+            controller = self.cluster.controller()
+            both = len(gaps[True]) < count
+            leader = controller if both else next(node for node in chaos.NODES if node != controller)
+            chaos.command("partition", "move-leader", "gap/0", "--to", leader, "--server", ",".join(self.cluster.servers))
+            self.cluster.heal()
+            # Each may have moved on its own meanwhile.
+            together = self.cluster.leaders("gap")[0] == self.cluster.controller()
+            if len(gaps[together]) < count:
+                gaps[together].append(self.one_kill())
         return gaps
 
     def handovers(self, count):

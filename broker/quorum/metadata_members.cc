@@ -195,6 +195,7 @@ void RaftMetadataLog::on_presence(const Voter& from, const RaftPresence& presenc
   consider();
 }
 
+// A set that was just formed has no leader to wait for: an election is due when a majority is there to vote.
 void RaftMetadataLog::stand_first_if_due() {
   size_t running = 1;
   for (const auto& [id, peer] : peers_) running += peer.presence && peer.presence->running ? 1 : 0;

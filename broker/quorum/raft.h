@@ -89,10 +89,7 @@ class Raft {
   // Times are of a monotonic clock and never go back (Q7).
   // A single voter leads at once, without waiting for a timeout.
   void start(int64_t now_ns);
-  // A set of voters that was just formed has never had a leader, and there is none to wait for: its first voter asks
-  // for votes at once when a majority is there to give them. Nothing happens on other nodes, and when an election was
-  // held.
-  void stand_first(int64_t now_ns);
+  void stand_first(int64_t now_ns);  // the first voter of a set without any term yet: asks for votes at once
   void tick(int64_t now_ns);
   int64_t next_deadline_ns() const;  // when tick() has something to do; INT64_MAX: never
   // Messages from strangers, for somebody else, or that make no sense are dropped. Two leaders of one term, or a

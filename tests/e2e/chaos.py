@@ -33,7 +33,7 @@ TOPICS = {"orders": (6, "synced"), "views": (2, "replicated")}
 NODES = (1, 2, 3)
 HEAL_S = 60  # for the cluster to be whole again; far more than it needs, as the machine may be busy
 COMMAND_S = 60
-SMALL_DISK_MB = 384
+SMALL_DISK_MB = 640
 CONSENT = "I accept that anyone on this network can read and write"
 
 
