@@ -185,11 +185,20 @@ void ReplicaManager::stop(UniqueFunction<void(Result<Marks>)> done) {
     self.replication->sessions->stop();
   }
   self.stopped = std::move(done);
-  self.closing = 1;  // so that nothing is finished before all have begun
-  for (auto& [id, partition] : self.partitions) self.close_log(*partition);
+  for (const auto& [id, partition] : self.partitions) self.to_close.push_back(id);
   self.env.executor().post([&self, still = std::weak_ptr<bool>(self.alive)] {
-    if (!still.expired() && --self.closing == 0) self.all_closed();
+    if (!still.expired()) self.close_logs();
   });
+}
+
+// A closing log has several files open: all of them at once would need more descriptors than there are.
+void ReplicaManager::Impl::close_logs() {
+  while (!to_close.empty() && closing < kLogsClosingMax) {
+    Partition* partition = find(to_close.front());
+    to_close.pop_front();
+    if (partition != nullptr) close_log(*partition);
+  }
+  if (closing == 0) all_closed();
 }
 
 void ReplicaManager::Impl::close_log(Partition& partition) {
@@ -208,7 +217,8 @@ void ReplicaManager::Impl::log_closed(Partition& partition, const Status& status
   positions_moved(partition);
   if (!status.ok() && close_status.ok()) close_status = status.with_context("closing the log of " + partition.name());
   if (partition.failed()) purgatory.recheck(partition.id());
-  if (--closing == 0) all_closed();
+  --closing;
+  close_logs();
 }
 
 void ReplicaManager::Impl::all_closed() {

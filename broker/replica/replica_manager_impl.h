@@ -2,6 +2,7 @@
 // and replication (replica_replication.cc).
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -76,7 +77,9 @@ struct ReplicaManager::Impl {
   std::optional<bool> clock_agrees;  // with other brokers; nothing: not told
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
-  // While stopping: logs that are not closed yet, and the first failure.
+  // While stopping: logs that are still to be closed, how many are closing, and the first failure.
+  static constexpr size_t kLogsClosingMax = 64;
+  std::deque<TopicPartition> to_close;
   size_t closing = 0;
   Status close_status;
   UniqueFunction<void(Result<Marks>)> stopped;
@@ -110,6 +113,7 @@ struct ReplicaManager::Impl {
   void reopen_later();
   void reopen_logs();
   void housekeeping();
+  void close_logs();
   void close_log(Partition& partition);
   void log_closed(Partition& partition, const Status& status);
   void all_closed();

@@ -68,6 +68,8 @@ class SimDisk {
   uint64_t calls(DiskCall call) const { return calls_[static_cast<size_t>(call)]; }
   void set_capacity(uint64_t bytes) { capacity_ = bytes; }
   uint64_t bytes_used() const { return image_.bytes_used(); }
+  // So many different files were open at the same time.
+  size_t open_files_most() const { return open_most_; }
   // Each asynchronous sync takes a drawn time between the two (50 to 200 µs if never called).
   void set_sync_delay(int64_t least_ns, int64_t most_ns);
   // So many of a hundred cached reads find nothing in memory; loading then takes as long as a sync.
@@ -125,6 +127,7 @@ class SimDisk {
   uint64_t next_number_ = 1;
   uint64_t removed_since_collection_ = 0;
   std::map<InodeId, uint32_t> open_;
+  size_t open_most_ = 0;
   std::set<std::string, std::less<>> locks_;
   std::vector<ArmedFault> faults_;
   std::vector<uint64_t> calls_;

@@ -24,6 +24,7 @@ class SimFile : public File {
         writable_(writable),
         owner_(owner) {
     ++disk.open_[inode];
+    disk.open_most_ = std::max(disk.open_most_, disk.open_.size());
   }
   ~SimFile() override {
     SimDisk* disk = *disk_;

@@ -518,5 +518,23 @@ TEST(ReplicaManager, DamagedBytesAreNamedAndNeverServed) {
   EXPECT_EQ(read_slice(read_one(node, orders, Offset(2)).slice)->next_offset, Offset(3));
 }
 
+// Each log writes files of its own while it closes. Ten thousand at once took more descriptors than a process has, and
+// the stop ended as a failed disk does.
+TEST(ReplicaManager, ClosesAFewLogsAtATime) {
+  constexpr int32_t kPartitions = 600;
+  ReplicaNode node;
+  TopicPartition many = node.add_topic("many", {.partitions = kPartitions});
+  for (int32_t p = 0; p < kPartitions; ++p) {
+    node.begin_append({.partition = {many.topic, PartitionId(p)}, .batches = value("a")});
+  }
+  node.settle();
+  const size_t open_before = node.disk.open_files_most();
+  EXPECT_TRUE(node.stop());
+  EXPECT_LT(node.disk.open_files_most(), open_before + kPartitions / 2);
+  node.start();
+  EXPECT_TRUE(node.started_clean);
+  EXPECT_EQ(node.ends({many.topic, PartitionId(kPartitions - 1)}).log_end, Offset(1));
+}
+
 }  // namespace
 }  // namespace trilog
