@@ -54,7 +54,7 @@ struct BrokerOptions {
   ReplicaOptions replica;
   GroupOptions group;
   ControllerOptions controller;
-  int32_t offsets_partitions = 8;  // of __consumer_offsets, when it is made
+  int32_t offsets_partitions = 8;               // of __consumer_offsets, when it is made
   uint64_t metadata_snapshot_bytes = 1u << 20;  // of the metadata log, after which its state is saved
 };
 

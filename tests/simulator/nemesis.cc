@@ -307,7 +307,8 @@ void Nemesis::heard(const std::string& env, std::string_view line) {
   auto says = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
   const bool leads = says(" leads the metadata log");
   if (leads) controller_ = std::stoi(env.substr(env.find('-') + 1));
-  const bool decides = leads || says("asks for in-sync replicas") || says("is gone or silent") || says("cut a torn tail");
+  const bool decides =
+      leads || says("asks for in-sync replicas") || says("is gone or silent") || says("cut a torn tail");
   if (over_ || controller_ == 0 || !plan_.strikes_at_decisions || !decides || !random_.chance(6)) return;
   undo_later(0, 3 * kMs, [this] { strike_controller(); });
 }

@@ -58,9 +58,9 @@ struct Plan {
   int32_t replicated_partitions = 2;  // 0: no such topic
   bool small_segments = false;
   bool strikes_at_decisions = false;  // of the controller
-  int64_t replica_lag_ms = 0;  // after which leaders take followers out by themselves; 0: the default
-  bool frequent_snapshots = false;  // of the metadata
-  bool hot_partition = false;  // most write to one partition, fast: several writes between two syncs
+  int64_t replica_lag_ms = 0;         // after which leaders take followers out by themselves; 0: the default
+  bool frequent_snapshots = false;    // of the metadata
+  bool hot_partition = false;         // most write to one partition, fast: several writes between two syncs
 
   bool on(Fault fault) const { return interval_ns[static_cast<size_t>(fault)] > 0; }
   int64_t& interval(Fault fault) { return interval_ns[static_cast<size_t>(fault)]; }

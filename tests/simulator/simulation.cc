@@ -30,8 +30,7 @@ sim::SimClusterOptions cluster_options(const Plan& plan) {
 Simulation::Simulation(const Plan& plan, bool trace)
     : plan_(plan),
       world_(plan.seed),
-      cluster_((world_.set_log(
-                    [this](const std::string& env, LogLevel, std::string_view line) { heard(env, line); }),
+      cluster_((world_.set_log([this](const std::string& env, LogLevel, std::string_view line) { heard(env, line); }),
                 world_),
                cluster_options(plan)),
       context_(world_, cluster_),
