@@ -95,9 +95,25 @@ void Observer::look_at(int node, const MetadataImage& image) {
     context_.violation("A11: the metadata of node " + std::to_string(node) + " at offset " +
                        std::to_string(image.applied().value()) + " differs from what another node had there");
   }
+  look_at_decisions(node, image);
   if (image.applied() <= newest_) return;
   newest_ = image.applied();
   look_at_changes(image);
+}
+
+void Observer::look_at_decisions(int node, const MetadataImage& image) {
+  for (const auto& [name, topic] : image.topics()) {
+    for (size_t i = 0; i < topic->partitions.size(); ++i) {
+      const PartitionImage& now = topic->partitions[i];
+      const TopicPartition partition{topic->id, PartitionId(static_cast<int32_t>(i))};
+      auto [known, is_new] = decided_.try_emplace({partition, now.partition_epoch}, now);
+      if (is_new || known->second == now) continue;
+      context_.violation("Q6: node " + std::to_string(node) + " has another state of " + name + "/" +
+                         std::to_string(i) + " with partition epoch " + std::to_string(now.partition_epoch.value()) +
+                         " than was decided before");
+      known->second = now;
+    }
+  }
 }
 
 void Observer::look_at_changes(const MetadataImage& image) {

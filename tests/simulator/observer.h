@@ -69,6 +69,8 @@ class Observer {
   };
   void look_at(int node, const MetadataImage& image);
   void look_at_changes(const MetadataImage& image);
+  // A5, Q6: what was decided stays. One partition epoch is one state, whoever tells it and whenever.
+  void look_at_decisions(int node, const MetadataImage& image);
   void look_at_partition(const TopicImage& topic, int32_t index, const PartitionImage& partition);
   std::string missing_of_node(int node, const MetadataImage& newest) const;
   std::string missing_of_partition(const TopicImage& topic, int32_t index);
@@ -81,6 +83,7 @@ class Observer {
   Context& context_;
   std::map<int, std::pair<uint64_t, Offset>> looked_;  // per node: life and offset of the image last seen
   std::map<Offset, uint64_t> digests_;
+  std::map<std::pair<TopicPartition, PartitionEpoch>, PartitionImage> decided_;
   Offset newest_{-1};
   std::map<TopicPartition, Seen> partitions_;
   std::map<BrokerId, BrokerImage> brokers_;
