@@ -13,8 +13,8 @@
 
 #include "bench/limit_support.h"
 #include "bench/stream_sender.h"
-#include "storage/base/crc32c.h"
 #include "storage/base/codec.h"
+#include "storage/base/crc32c.h"
 #include "storage/record/record_batch.h"
 #include "trilog/v1/admin.grpc.pb.h"
 #include "trilog/v1/broker.grpc.pb.h"
@@ -127,8 +127,7 @@ int run(int argc, char** argv) {
   for (int round = 0; round < options.rounds; ++round) {
     const v1::InitProducerResponse producer = make_producer(options);
     Figure figure;
-    figure.name = "load " + std::to_string(options.batch_bytes >> 10) + " KiB, " + std::to_string(all) +
-                  " partitions";
+    figure.name = "load " + std::to_string(options.batch_bytes >> 10) + " KiB, " + std::to_string(all) + " partitions";
     std::vector<std::unique_ptr<grpc::GenericStub>> stubs;
     std::vector<std::unique_ptr<StreamSender>> senders;
     const double begin = now_seconds();
@@ -137,8 +136,8 @@ int run(int argc, char** argv) {
       const uint64_t count = std::max<uint64_t>(1, options.total_bytes / batch.size() * partitions.size() / all);
       const uint64_t window = std::max<uint64_t>(1, static_cast<uint64_t>(options.window) * partitions.size() / all);
       stubs.push_back(std::make_unique<grpc::GenericStub>(lasting_channel(address)));
-      senders.push_back(std::make_unique<StreamSender>(*stubs.back(), [requests] { return requests->next(); }, count,
-                                                       window, false));
+      senders.push_back(std::make_unique<StreamSender>(
+          *stubs.back(), [requests] { return requests->next(); }, count, window, false));
       figure.operations += count;
     }
     for (const auto& sender : senders) {

@@ -152,9 +152,8 @@ void lead_round(int socket, const std::vector<int>& followers, const LimitOption
   std::vector<std::unique_ptr<FollowerLink>> links;
   for (size_t i = 0; i < followers.size(); ++i) {
     wait_until_ready(followers[i]);
-    links.push_back(std::make_unique<FollowerLink>(followers[i], file.fd(), total, [&answers, i](uint64_t bytes) {
-      answers.reached(i + 1, bytes);
-    }));
+    links.push_back(std::make_unique<FollowerLink>(followers[i], file.fd(), total,
+                                                   [&answers, i](uint64_t bytes) { answers.reached(i + 1, bytes); }));
   }
   say_ready(socket);
   size_t filled = 0;
@@ -233,7 +232,8 @@ int run(int argc, char** argv) {
   std::vector<pid_t> receivers;
   receivers.push_back(in_process([&] {
     std::vector<int> followers;
-    while (followers.size() + 1 < static_cast<size_t>(options.replicas)) followers.push_back(accept_from(for_followers));
+    while (followers.size() + 1 < static_cast<size_t>(options.replicas))
+      followers.push_back(accept_from(for_followers));
     const int socket = accept_from(for_sender);
     ScratchFile file(options.directory);
     Bytes buffer(std::max<size_t>(batch.size(), 256 << 10));

@@ -286,7 +286,8 @@ Target broker_target(const LimitOptions& options) {
   v1::CreateTopicResponse created;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-  const grpc::Status status = v1::Admin::NewStub(lasting_channel(options.server))->CreateTopic(&context, create, &created);
+  const grpc::Status status =
+      v1::Admin::NewStub(lasting_channel(options.server))->CreateTopic(&context, create, &created);
   if (!status.ok()) {
     std::fprintf(stderr, "%s: %s\n", options.server.c_str(), status.error_message().c_str());
     std::exit(1);
@@ -308,7 +309,8 @@ void measure(const LimitOptions& options, const Target& target) {
   for (int round = 0; round < options.rounds; ++round) {
     Figure figure;
     const double begin = now_seconds();
-    StreamSender sender(stub, [&] { return target.batches; }, batches, static_cast<uint64_t>(options.window), target.totals);
+    StreamSender sender(
+        stub, [&] { return target.batches; }, batches, static_cast<uint64_t>(options.window), target.totals);
     figure.latencies_us = sender.wait();
     figure.seconds = now_seconds() - begin;
     figure.operations = batches;

@@ -56,7 +56,8 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
     } else {
       std::fprintf(stderr,
                    "usage: %s [--directory DIR] [--total-mb N] [--batch-kb N] [--record-bytes N] [--window N] "
-                   "[--replicas N] [--unsynced-mb N] [--rounds N] [--seconds S] [--server HOST:PORT] [--topic NAME] [--sync] [--json]\n",
+                   "[--replicas N] [--unsynced-mb N] [--rounds N] [--seconds S] [--server HOST:PORT] [--topic NAME] "
+                   "[--sync] [--json]\n",
                    program);
       std::exit(2);
     }
@@ -66,8 +67,9 @@ LimitOptions parse_options(int argc, char** argv, const char* program) {
 
 Bytes make_limit_batch(const LimitOptions& options) {
   // Of now, so that no retention finds it old.
-  const int64_t now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                             std::chrono::system_clock::now().time_since_epoch()).count();
+  const int64_t now_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
   std::mt19937_64 random(1);
   Bytes value(options.record_bytes);
   for (size_t i = 0; i < value.size(); ++i) value.data()[i] = static_cast<std::byte>(random());

@@ -19,12 +19,12 @@ struct LimitOptions {
   size_t total_bytes = 1u << 30;  // per round
   size_t batch_bytes = 1u << 20;
   size_t record_bytes = 1000;
-  int window = 5;      // batches on their way at once
-  int replicas = 1;    // copy_limit, sync_limit: so many processes write
+  int window = 5;                      // batches on their way at once
+  int replicas = 1;                    // copy_limit, sync_limit: so many processes write
   size_t unsynced_bytes = 256u << 20;  // copy_limit without sync: when so many came one begins beside it
-  int rounds = 3;      // the first one also warms up the memory and the disk
-  double seconds = 2;  // per unary measurement
-  bool sync = false;   // acknowledge after fdatasync (group commit) instead of after pwrite
+  int rounds = 3;                      // the first one also warms up the memory and the disk
+  double seconds = 2;                  // per unary measurement
+  bool sync = false;                   // acknowledge after fdatasync (group commit) instead of after pwrite
   bool json = false;
   std::string topic;   // cluster_load
   std::string server;  // grpc_limit: measure the broker there instead; cluster_load: any node

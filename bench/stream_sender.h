@@ -30,7 +30,8 @@ const std::shared_ptr<grpc::Channel>& lasting_channel(const std::string& address
 // Sends `count` messages with at most `window` unanswered ones.
 class StreamSender : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  // `next` makes each message. `totals`: answers are running totals; otherwise each is a ProduceResponse to one message.
+  // `next` makes each message. `totals`: answers are running totals; otherwise each is a ProduceResponse to one
+  // message.
   StreamSender(grpc::GenericStub& stub, std::function<grpc::ByteBuffer()> next, uint64_t count, uint64_t window,
                bool totals);
   // Until all are answered; how long each one took. Ends the program if one failed.

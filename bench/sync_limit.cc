@@ -41,8 +41,8 @@ int run(int argc, char** argv) {
   options.sync = true;
   for (int round = 0; round < options.rounds; ++round) {
     Figure figure;
-    figure.name = "sync of " + std::to_string(options.batch_bytes) + " bytes, " + std::to_string(options.replicas) +
-                  " writers";
+    figure.name =
+        "sync of " + std::to_string(options.batch_bytes) + " bytes, " + std::to_string(options.replicas) + " writers";
     int ways[2];
     if (pipe(ways) != 0) die("pipe");
     const double begin = now_seconds();
