@@ -27,6 +27,7 @@ class Nemesis {
   void strike_disk(Fault fault, int node);
   void strike_leaders(Fault fault);
   void wipe();
+  void rot();
   void start_later(int node, int64_t least_ns, int64_t most_ns);
   void undo_later(int64_t least_ns, int64_t most_ns, UniqueFunction<void()> undo);
   void say(Fault fault, const std::string& what);

@@ -158,8 +158,8 @@ void Observer::look_at_partition(const TopicImage& topic, int32_t index, const P
 
 void Observer::check_brokers() {
   for (int node = 1; node <= context_.cluster.size(); ++node) {
-    if (context_.cluster.state(node) == sim::SimCluster::State::kUp)
-      context_.cluster.broker(node)->check_invariants([] {});
+    if (context_.cluster.state(node) != sim::SimCluster::State::kUp || rotten_.contains(node)) continue;
+    context_.cluster.broker(node)->check_invariants([] {});
   }
 }
 
@@ -200,6 +200,8 @@ void Observer::heard(const std::string& env, std::string_view line) {
   if (says("goes on differently there")) ++counters.truncations;
   if (says("cut a torn tail") || says("cutting a broken write off")) ++counters.torn_tails;
   if (says(" leads the metadata log")) ++counters.controller_failovers;
+  if (says("mended damage")) ++counters.damage_mended;
+  if (says("what could not be read can be read again")) ++counters.read_again;
   context_.journal.note(env + ": " + std::string(line));
 }
 

@@ -40,6 +40,8 @@ class Observer {
   void check_acknowledged(const history::Produce& told, const Topic& topic);
   // The node's disk was replaced or damaged: it does not count for check_acknowledged() until it is whole again.
   void disk_harmed(int node) { harmed_.insert(node); }
+  // Its broker may find damage that it does not know of: check_brokers() passes it over from now on.
+  void disk_rots(int node) { rotten_.insert(node); }
   // A log line of a node.
   void heard(const std::string& env, std::string_view line);
 
@@ -72,6 +74,7 @@ class Observer {
   std::map<TopicPartition, Seen> partitions_;
   std::map<BrokerId, BrokerImage> brokers_;
   std::set<int> harmed_;
+  std::set<int> rotten_;
 };
 
 }  // namespace trilog::simulator

@@ -25,7 +25,7 @@ constexpr std::array<FaultInfo, kFaults> kInfos = {{
     {"sync_fails", 15, 5 * kSecondNs, 25 * kSecondNs}, {"write_fails", 10, 5 * kSecondNs, 25 * kSecondNs},
     {"read_fails", 10, 5 * kSecondNs, 25 * kSecondNs}, {"disk_full", 10, 6 * kSecondNs, 25 * kSecondNs},
     {"wipe", 12, 10 * kSecondNs, 30 * kSecondNs},      {"move_leader", 30, 1 * kSecondNs, 10 * kSecondNs},
-    {"drain", 10, 5 * kSecondNs, 20 * kSecondNs},
+    {"drain", 10, 5 * kSecondNs, 20 * kSecondNs},      {"rot", 0, 2 * kSecondNs, 10 * kSecondNs},  // see below
 }};
 
 int64_t draw(sim::SeededRandom& random, int64_t least, int64_t most) {
@@ -63,6 +63,13 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   plan.replicated_partitions = random.chance(50) ? 2 : 0;
   plan.small_segments = random.chance(40);
   plan.hot_partition = random.chance(25);
+  // Only where segments are sealed.
+  constexpr FaultInfo rot = kInfos[static_cast<size_t>(Fault::kRot)];
+  const bool rots = plan.small_segments && random.chance(50);
+  const int64_t rot_ns = draw(random, rot.least_ns, rot.most_ns);
+  const bool without_rot =
+      std::find(options.without.begin(), options.without.end(), Fault::kRot) != options.without.end();
+  if (rots && !options.no_faults && !without_rot) plan.interval(Fault::kRot) = rot_ns;
   if (options.duration_ns > 0) plan.duration_ns = options.duration_ns;
   return plan;
 }

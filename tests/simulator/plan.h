@@ -34,8 +34,9 @@ enum class Fault : uint8_t {
   kWipe,        // a new disk
   kMoveLeader,  // by hand
   kDrain,
+  kRot,  // a bit of a sealed segment flips
 };
-inline constexpr size_t kFaults = 21;
+inline constexpr size_t kFaults = 22;
 const char* fault_name(Fault fault);
 
 struct Plan {

@@ -20,6 +20,7 @@ sim::SimClusterOptions cluster_options(const Plan& plan) {
   options.shards_max = plan.shards_max;
   options.network = plan.network;
   options.broker.offsets_partitions = 2;
+  options.broker.replica.scrub_pass_ms = 3'000;
   return options;
 }
 

@@ -168,11 +168,12 @@ TEST(BrokerControl, AShutdownHandsOverAndLeavesTheIsrOnlyWhereEnoughRemain) {  /
                       partition({2, 1, 3}, {2, 1, 3}, 2)});
   PlannedState state(builder.build(), builder.next_offset());
   const BrokerEpoch epoch = builder.build()->find_broker(BrokerId(1))->epoch;
-  const auto& partitions = state.find_topic("a")->partitions;
   ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, false)->value());
-  EXPECT_EQ(partitions[0].leader, BrokerId(2));
-  EXPECT_EQ(partitions[0].isr, brokers({1, 2, 3}));  // until it knows that it leads nothing any more (X12)
+  EXPECT_EQ(state.find_topic("a")->partitions[0].leader, BrokerId(2));
+  // Until it knows that it leads nothing any more (X12).
+  EXPECT_EQ(state.find_topic("a")->partitions[0].isr, brokers({1, 2, 3}));
   ASSERT_TRUE(plan_shutdown(state, BrokerId(1), epoch, true)->value());
+  const auto& partitions = state.find_topic("a")->partitions;
   expect_legal_prefixes(builder, state.records());
   EXPECT_EQ(partitions[0].isr, brokers({2, 3}));
   EXPECT_EQ(partitions[1].leader, BrokerId(2));
