@@ -30,7 +30,7 @@ class Damage(TestCase):
         self.cluster = Cluster(self.folder.name)
         self.addCleanup(self.cluster.__exit__)
         self.server = ",".join(self.cluster.ready["addresses"])
-        self.run_("topic", "create", "t", "--partitions", "1", "--set", "segment.bytes=1MiB")
+        self.run_("topic", "create", "t", "--partitions", "1", "--set", "segment.bytes=1048576")
         self.run_("produce", "t", stdin="\n".join(LINES) + "\n")
 
     def run_(self, *arguments, check=0, **options):
