@@ -221,6 +221,7 @@ class BrokerImpl final : public Broker {
   void ask_peer(BrokerId broker, PeerKind kind, const Request& request, UniqueFunction<void(Result<Answer>)> done);
   void open_logs(UniqueFunction<void(std::vector<TopicPartition>)> opened);
   std::vector<TopicPartition> damaged_replicas(size_t shard, const MetadataImage& image);
+  void describe_node(api::Cluster cluster, Done<api::Cluster> done);
   Status registered(BrokerEpoch epoch);
   void hear(peer::HearingRequest request, UniqueFunction<void(peer::HearingAnswer)> done);
   peer::ProbeAnswer probe_answer() const;

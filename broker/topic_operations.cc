@@ -340,27 +340,66 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
                                "): a lost disk loses records");
   }
   if (!options_.insecure.empty()) cluster.problems.push_back("anyone on the network can read and write (insecure)");
-  shards_[0]->post([this, cluster = std::move(cluster), done = std::move(done)]() mutable {
-    if (metadata_log_ != nullptr) {
-      cluster.controller = metadata_log_->leader();
-      for (const Voter& voter : metadata_log_->voters()) {
-        if (image()->find_broker(voter.id) != nullptr) continue;
-        cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
-        cluster.problems.push_back("node " + std::to_string(voter.id.value()) + " has not joined yet");
+  struct Operation {
+    std::mutex mutex;
+    size_t damaged = 0;   // guarded by mutex
+    std::string example;  // guarded by mutex
+    api::Cluster cluster;
+    Done<api::Cluster> done;
+  };
+  auto operation = std::make_shared<Operation>();
+  operation->cluster = std::move(cluster);
+  operation->done = std::move(done);
+  auto gather = std::make_shared<Gather>(shards_.size(), [this, operation] {
+    shards_[0]->post([this, operation]() mutable {
+      if (operation->damaged > 0) {
+        operation->cluster.problems.push_back(
+            "node " + std::to_string(self().value()) + " found damage in " + std::to_string(operation->damaged) +
+            (operation->damaged == 1 ? " replica (" : " replicas (") + operation->example +
+            (operation->damaged > 1 ? ", …" : "") + "), which is not whole yet");
       }
-      std::string trouble = metadata_log_->trouble();
-      if (!trouble.empty())
-        cluster.problems.push_back("metadata of node " + std::to_string(options_.node_id) + ": " + trouble);
-    }
-    switch (shards_[0]->disk.check(0)) {
-      case DiskState::kOk: break;
-      case DiskState::kLow: cluster.problems.push_back("disk of " + folder_->path() + " is nearly full"); break;
-      case DiskState::kReject:
-        cluster.problems.push_back("disk of " + folder_->path() + " is full: records are refused");
-        break;
-    }
-    done(std::move(cluster));
+      describe_node(std::move(operation->cluster), std::move(operation->done));
+    });
   });
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->post([this, i, now, operation, gather] {
+      std::vector<TopicPartition> damaged = damaged_replicas(i, *now);
+      // What is new has not come here yet.
+      std::erase_if(damaged, [&](const TopicPartition& id) { return !shards_[i]->replicas.position(id); });
+      {
+        std::lock_guard lock(operation->mutex);
+        operation->damaged += damaged.size();
+        const TopicImage* topic = damaged.empty() ? nullptr : now->find_topic(damaged.front().topic);
+        if (topic != nullptr) {
+          operation->example = topic->name + "/" + std::to_string(damaged.front().partition.value());
+        }
+      }
+      gather->arrived();
+    });
+  }
+}
+
+// On the thread of shard 0.
+void BrokerImpl::describe_node(api::Cluster cluster, Done<api::Cluster> done) {
+  if (metadata_log_ != nullptr) {
+    cluster.controller = metadata_log_->leader();
+    for (const Voter& voter : metadata_log_->voters()) {
+      if (image()->find_broker(voter.id) != nullptr) continue;
+      cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
+      cluster.problems.push_back("node " + std::to_string(voter.id.value()) + " has not joined yet");
+    }
+    std::string trouble = metadata_log_->trouble();
+    if (!trouble.empty())
+      cluster.problems.push_back("metadata of node " + std::to_string(options_.node_id) + ": " + trouble);
+  }
+  switch (shards_[0]->disk.check(0)) {
+    case DiskState::kOk: break;
+    case DiskState::kLow: cluster.problems.push_back("disk of " + folder_->path() + " is nearly full"); break;
+    case DiskState::kReject:
+      cluster.problems.push_back("disk of " + folder_->path() + " is full: records are refused");
+      break;
+  }
+  done(std::move(cluster));
 }
 
 }  // namespace trilog

@@ -60,6 +60,8 @@ void ReplicaManager::Impl::positions_moved(Partition& partition, uint64_t bytes)
   if (replication && partition.is_leader() && partition.has_other_replicas() && !stopping) {
     replication->sessions->moved(partition, bytes);
     if (bytes > 0) watch_if_behind(partition);
+    // R9: whoever has all of it may have waited for just that; with its own sync the leader may be the last to come.
+    if (rose && partition.progress().isr().size() < partition.image().replicas.size()) change_isr_if_wanted(partition);
   }
 }
 

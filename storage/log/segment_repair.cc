@@ -6,6 +6,12 @@
 
 namespace trilog {
 
+namespace {
+Status nobody_has(Offset offset) {
+  return Status(Errc::kNotFound, "no other copy has offset " + std::to_string(offset.value()));
+}
+}  // namespace
+
 SegmentRepair::SegmentRepair(Env& env, const SegmentContext& context, std::shared_ptr<const File> file, uint64_t size,
                              Offset base, Offset end, std::string path, Log::FetchBatches fetch, Done done)
     : env_(env),
@@ -38,6 +44,7 @@ void SegmentRepair::step_later() {
 void SegmentRepair::step() {
   std::optional<SegmentWalk::Piece> piece = walk_->next(kStepBytes);
   if (!piece) return walk_ended();
+  if (phase_ == Phase::kCheck && !piece->sound) return ask_first(piece->first);
   if (phase_ == Phase::kWrite && !piece->sound) return fetch(piece->first);
   if (Status taken = take(*piece); !taken.ok()) return finish(std::move(taken), false);
   step_later();
@@ -67,6 +74,18 @@ Status SegmentRepair::begin_writing() {
   return ok_status();
 }
 
+// Nothing is written before somebody has what is missing.
+void SegmentRepair::ask_first(Offset from) {
+  fetch_(from, end_, [self = self_, from](const Result<SharedBytes>& batches) {
+    if (*self == nullptr) return;
+    SegmentRepair& repair = **self;
+    Status begun = batches.status();
+    if (batches.ok()) begun = batches->empty() ? nobody_has(from) : repair.begin_writing();
+    if (!begun.ok()) return repair.finish(std::move(begun), false);
+    repair.step_later();
+  });
+}
+
 void SegmentRepair::fetch(Offset from) {
   fetch_(from, end_, [self = self_, from](const Result<SharedBytes>& batches) {
     if (*self == nullptr) return;
@@ -93,8 +112,7 @@ Status SegmentRepair::take_fetched(Offset from, ByteView batches) {
     rest = rest.subspan(batch.size());
     expected.step(BatchHeader::of(batch));
   }
-  if (expected.offset == from)
-    return Status(Errc::kNotFound, "no other copy has offset " + std::to_string(from.value()));
+  if (expected.offset == from) return nobody_has(from);
   const ByteView used = batches.first(batches.size() - rest.size());
   TRY(file_->write_at(written_, used));
   written_ += used.size();

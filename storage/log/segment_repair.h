@@ -40,6 +40,7 @@ class SegmentRepair {
   void step_later();
   void step();
   Status take(const SegmentWalk::Piece& piece);
+  void ask_first(Offset from);
   void fetch(Offset from);
   Status take_fetched(Offset from, ByteView batches);
   Status begin_writing();

@@ -33,6 +33,9 @@ inline constexpr size_t kMinInSync = 2;  // the default that goes with them
   X(wipes, "disks replaced by empty ones")                                          \
   X(struck_controllers, "controllers struck when something had to be decided")      \
   X(rotten_metadata, "bits flipped in a metadata log")                              \
+  X(bits_flipped, "bits of sealed segments flipped")                                \
+  X(damage_mended, "segments mended from other replicas")                           \
+  X(read_again, "segments read again that a disk had refused to read")              \
   X(deaths, "processes that ended themselves")                                      \
   X(acknowledged, "records acknowledged")                                           \
   X(read, "records read")                                                           \

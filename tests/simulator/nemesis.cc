@@ -90,6 +90,7 @@ void Nemesis::strike(Fault fault) {
     case Fault::kDiskFull: return strike_disk(fault, node);
     case Fault::kWipe: return wipe();
     case Fault::kForget: return forget();
+    case Fault::kRot: return rot();
     case Fault::kMoveLeader:
     case Fault::kDrain: return strike_leaders(fault);
   }
@@ -278,6 +279,28 @@ void Nemesis::rot_metadata(int node) {
   const uint64_t bit = size * 8 - 1 - random_.below(newest_bytes * 8);
   context_.journal.note("bit " + std::to_string(bit) + " of " + std::to_string(size * 8) + " in " + newest + " flips");
   disk.flip_bit(newest, bit);
+}
+
+// The same node as is wiped: what is promised holds for one disk.
+void Nemesis::rot() {
+  const int node = plan_.fragile_node;
+  sim::SimDisk& disk = context_.cluster.disk(node);
+  std::vector<std::string> sealed;  // of each folder all but the last
+  std::string before;
+  for (const std::string& path : disk.image().all_files()) {
+    if (!path.ends_with(".log") || path.find("/topics/") == std::string::npos) continue;
+    if (!before.empty() && parent_path(before) == parent_path(path)) sealed.push_back(before);
+    before = path;
+  }
+  if (sealed.empty()) return;
+  const std::string& path = sealed[random_.below(sealed.size())];
+  const uint64_t bytes = disk.image().content(disk.image().find(path)).size();
+  if (bytes == 0) return;
+  const uint64_t bit = random_.below(8 * bytes);
+  say(Fault::kRot, "node " + std::to_string(node) + ", " + path + " at byte " + std::to_string(bit / 8));
+  ++context_.counters.bits_flipped;
+  observer_.disk_rots(node);
+  disk.flip_bit(path, bit);
 }
 
 // --- by hand

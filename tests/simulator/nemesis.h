@@ -34,6 +34,7 @@ class Nemesis {
   void wipe();
   void forget();
   void rot_metadata(int node);
+  void rot();
   void start_later(int node, int64_t least_ns, int64_t most_ns);
   void undo_later(int64_t least_ns, int64_t most_ns, UniqueFunction<void()> undo);
   void say(Fault fault, const std::string& what);

@@ -189,6 +189,7 @@ void Observer::look_at_partition(const TopicImage& topic, int32_t index, const P
 void Observer::check_leader(const Topic& topic, const TopicPartition& partition, const Seen& now) {
   const auto known = acknowledged_.find(partition);
   if (known == acknowledged_.end() || now.leader == kNoBroker || replaced_.contains(now.leader.value())) return;
+  if (rotten_.contains(now.leader.value())) return;
   for (const auto& [epoch, last] : known->second) {
     if (epoch >= now.leader_epoch) break;
     ++context_.counters.leader_checks;
@@ -208,8 +209,8 @@ void Observer::check_brokers() {
   if (now_ns - checked_ns_ < (now_ns - began_ns_) / 200 - kSecond) return;
   checked_ns_ = now_ns;
   for (int node = 1; node <= context_.cluster.size(); ++node) {
-    if (context_.cluster.state(node) == sim::SimCluster::State::kUp)
-      context_.cluster.broker(node)->check_invariants([] {});
+    if (context_.cluster.state(node) != sim::SimCluster::State::kUp || rotten_.contains(node)) continue;
+    context_.cluster.broker(node)->check_invariants([] {});
   }
 }
 
@@ -236,7 +237,9 @@ void Observer::check_acknowledged(const history::Produce& told, const Topic& top
   const TopicPartition partition{topic.id, PartitionId(told.partition.index)};
   note_acknowledged(told, topic, partition);
   const size_t copies = durable_copies(told, partition);
-  if (copies + replaced_.size() >= kMinInSync) return;
+  std::set<int> harmed = rotten_;
+  for (const auto& [node, directory] : replaced_) harmed.insert(node);
+  if (copies + harmed.size() >= kMinInSync) return;
   context_.violation("R2: token " + std::to_string(told.records[0].token) + " at offset " +
                      std::to_string(told.records[0].offset) + " of " + topic.name + "/" +
                      std::to_string(told.partition.index) + " was acknowledged and is on " + std::to_string(copies) +
@@ -263,6 +266,8 @@ void Observer::heard(const std::string& env, std::string_view line) {
   if (says(" leads the metadata log")) look_at_controller(env, line);
   if (says("came as a snapshot")) ++counters.snapshots_installed;
   if (says("is damaged, and takes no part")) ++counters.metadata_repaired;
+  if (says("mended damage")) ++counters.damage_mended;
+  if (says("what could not be read can be read again")) ++counters.read_again;
   context_.journal.note(env + ": " + std::string(line));
 }
 

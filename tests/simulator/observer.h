@@ -49,6 +49,9 @@ class Observer {
   void check_acknowledged(const history::Produce& told, const Topic& topic);
   // The node has a new disk: it does not count for check_acknowledged() until it has registered with it.
   void disk_replaced(int node) { replaced_[node] = context_.cluster.directory(node); }
+  // A bit of it flipped: it does not count either, and its broker may find damage that it does not know of, so that
+  // check_brokers() passes it over.
+  void disk_rots(int node) { rotten_.insert(node); }
   // A log line of a node.
   void heard(const std::string& env, std::string_view line);
 
@@ -94,6 +97,7 @@ class Observer {
   std::map<std::pair<int, TopicPartition>, StoredPlace> places_;  // of what was acknowledged last, per node
   const int64_t began_ns_;
   int64_t checked_ns_;
+  std::set<int> rotten_;
 };
 
 }  // namespace trilog::simulator

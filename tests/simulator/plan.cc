@@ -28,6 +28,7 @@ constexpr std::array<FaultInfo, kFaults> kInfos = {{
     {"read_fails", 10, 5 * kSecondNs, 25 * kSecondNs}, {"disk_full", 10, 6 * kSecondNs, 25 * kSecondNs},
     {"wipe", 12, 10 * kSecondNs, 30 * kSecondNs},      {"move_leader", 30, 1 * kSecondNs, 10 * kSecondNs},
     {"drain", 10, 5 * kSecondNs, 20 * kSecondNs},      {"forget", 15, 6 * kSecondNs, 20 * kSecondNs},
+    {"rot", 0, 2 * kSecondNs, 10 * kSecondNs},  // see below
 }};
 
 int64_t draw(sim::SeededRandom& random, int64_t least, int64_t most) {
@@ -69,6 +70,11 @@ Plan draw_plan(uint64_t seed, const PlanOptions& options) {
   for (size_t i = kFaultsDrawnFirst; i < kFaults; ++i) draw_fault(i);
   plan.strikes_at_decisions = random.chance(30) && !options.no_faults;
   if (random.chance(40)) plan.replica_lag_ms = draw(random, 3'000, 4'000);
+  // Only where segments are sealed.
+  constexpr FaultInfo rot = kInfos[static_cast<size_t>(Fault::kRot)];
+  const bool rots = plan.small_segments && random.chance(50);
+  const int64_t rot_ns = draw(random, rot.least_ns, rot.most_ns);
+  if (rots && !options.no_faults) plan.interval(Fault::kRot) = rot_ns;
   for (const Fault fault : options.without) plan.interval(fault) = 0;
   if (options.duration_ns > 0) plan.duration_ns = options.duration_ns;
   return plan;

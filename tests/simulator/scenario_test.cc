@@ -14,7 +14,9 @@ namespace {
 
 class Scenario : public ::testing::Test {
  protected:
-  Scenario() : world(7), cluster(world, options()), context(world, cluster), observer(context) {}
+  Scenario() : world(7), cluster(world, options()), context(world, cluster), observer(context) {
+    world.set_log([this](const std::string& env, LogLevel, std::string_view line) { observer.heard(env, line); });
+  }
   void SetUp() override {
     cluster.start_all();
     ASSERT_TRUE(cluster.run_until_serving());
@@ -303,6 +305,49 @@ TEST_F(Scenario, AReplicaWhoseLogCouldNotBeOpenedComesBackByItself) {  // F11
   EXPECT_NE(observer.missing(false), "");
   settle();
   EXPECT_TRUE(produce(2, 0));
+}
+
+// By seeds 102 and 103.
+TEST_F(Scenario, WhatADiskRefusedOnceIsServedAndReplicatedAgain) {  // F11, S9
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(produce(1, 0));
+  const int leader = context.leader_node("orders", 0);
+  cluster.disk(leader).add_fault({.call = sim::DiskCall::kRead, .path_part = "topics/", .first = 1, .count = 1});
+  EXPECT_FALSE(fetch(leader, 0, 0).has_value());
+  again_until_it_works([&] { return fetch(leader, 0, 0).has_value(); });
+
+  const int follower = leader % 3 + 1;
+  cluster.kill(follower);
+  world.run_for(kSecond);
+  for (int i = 0; i < 5; ++i) again_until_it_works([&] { return produce(leader, 0); });
+  cluster.disk(leader).add_fault({.call = sim::DiskCall::kRead, .path_part = "topics/", .first = 1, .count = 3});
+  cluster.start(follower);
+  settle();
+}
+
+// By seed 653: the node that others take over from learns of it late, since its metadata waits for its disk.
+TEST_F(Scenario, ANodeThatShutsDownTellsNoEndThatOthersHaveGoneBeyond) {  // C9, X12
+  for (int node = 1; node <= 3; ++node) {
+    settle();
+    int32_t led = 0;
+    while (led < 3 && context.leader_node("orders", led) != node) ++led;
+    if (led == 3) continue;
+    const int other = node % 3 + 1;
+    ASSERT_TRUE(produce(node, led));
+    cluster.disk(node).set_sync_delay(1'500 * kMs, 2'500 * kMs);
+    cluster.stop(node);
+    int64_t told = 0;
+    for (int i = 0; i < 300 && cluster.runs(node); ++i) {
+      produce(other, led);
+      if (auto read = fetch(other, led, 0); read && !read->stale) told = std::max(told, read->high_watermark.value());
+      if (auto read = fetch(node, led, 0); read && !read->stale) {
+        EXPECT_GE(read->high_watermark.value(), told);
+      }
+      world.run_for(20 * kMs);
+    }
+    cluster.disk(node).set_sync_delay(50'000, 200'000);
+    ASSERT_TRUE(world.run_until([&] { return !cluster.runs(node); }, 30 * kSecond));
+    cluster.start(node);
+  }
 }
 
 TEST_F(Scenario, AllNodesComeBackWithGapsAmongWhatWasNotSynced) {  // C8, R2, F16

@@ -22,6 +22,7 @@ sim::SimClusterOptions cluster_options(const Plan& plan) {
   options.broker.offsets_partitions = 2;
   if (plan.replica_lag_ms > 0) options.broker.replica.replica_lag_ms_max = plan.replica_lag_ms;
   if (plan.frequent_snapshots) options.broker.metadata_snapshot_bytes = 2'000;
+  options.broker.replica.scrub_pass_ms = 3'000;
   return options;
 }
 

@@ -21,8 +21,14 @@ void ReplicaTrio::start(int number, bool registers) {
       });
   node.transport = network.join({node.id, DirectoryId(9, static_cast<uint64_t>(number)), false}, {node.env.get()});
   node.replicas->set_network(
-      {node.transport.get(), 0, [this, number](IsrChange change, UniqueFunction<void(api::Answer<IsrChanged>)> done) {
+      {node.transport.get(), 0,
+       [this, number](IsrChange change, UniqueFunction<void(api::Answer<IsrChanged>)> done) {
          alter_isr(number, std::move(change), std::move(done));
+       },
+       [this](BrokerId to, const peer::RepairRangeRequest& request, UniqueFunction<void(Result<SharedBytes>)> done) {
+         Node& other = nodes.at(to.value());
+         if (other.up()) return other.replicas->read_range(request, std::move(done));
+         world.after(delay(), [done = std::move(done)]() mutable { done(Status(Errc::kFailed, "not there")); });
        }});
   ++node.life;
   node.replicas->apply(node.image, nullptr);
@@ -47,7 +53,8 @@ TopicPartition ReplicaTrio::add_topic(const std::string& name, int32_t min_in_sy
   state.leader = BrokerId(leader);
   mins[partition] = min_in_sync;
   commit({TopicRecord{id, name, durability, false},
-          TopicConfigRecord{id, "min.insync.replicas", std::to_string(min_in_sync)}, record_of(partition)});
+          TopicConfigRecord{id, "min.insync.replicas", std::to_string(min_in_sync)},
+          TopicConfigRecord{id, "segment.bytes", "1048576"}, record_of(partition)});
   run_ms(50);
   return partition;
 }
@@ -107,7 +114,7 @@ void ReplicaTrio::move_leader(const TopicPartition& partition, int to) {
 
 void ReplicaTrio::check() {
   for (auto& [number, node] : nodes) {
-    if (node.up() && node.env->fatal_status().ok()) node.replicas->check_invariants();
+    if (node.up() && !node.rotten && node.env->fatal_status().ok()) node.replicas->check_invariants();
   }
 }
 
@@ -169,7 +176,9 @@ PartitionRecord ReplicaTrio::record_of(const TopicPartition& partition) {
           .elr = state.elr,
           .leader = state.leader,
           .leader_epoch = LeaderEpoch(state.leader_epoch),
-          .partition_epoch = PartitionEpoch(state.partition_epoch)};
+          .partition_epoch = PartitionEpoch(state.partition_epoch),
+          .unclean = {},
+          .loss_epoch = LeaderEpoch(state.loss_epoch)};
 }
 
 void ReplicaTrio::commit(const std::vector<MetadataRecord>& records) {

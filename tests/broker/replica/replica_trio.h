@@ -52,6 +52,7 @@ class ReplicaTrio {
     uint64_t enrolled = 0;  // the life that is registered
     uint64_t isr_requests = 0;
     bool isr_answers_lost = false;
+    bool rotten = false;  // its logs have damage that they may not know of
 
     void on_frame(BrokerId from, PeerChannel channel, PeerFrame frame) override {
       replicas->on_frame(from, channel, std::move(frame));
@@ -66,6 +67,7 @@ class ReplicaTrio {
     std::vector<BrokerId> isr, elr;
     BrokerId leader = kNoBroker;
     int32_t leader_epoch = 0, partition_epoch = 0;
+    int32_t loss_epoch = -1;  // R15
   };
 
   explicit ReplicaTrio(uint64_t seed = 1) : world(seed), network(world) {

@@ -456,6 +456,60 @@ TEST(Replication, AReplicaStopsRatherThanCutBelowItsHighWatermark) {  // R15
   EXPECT_TRUE(trio.position(2, orders).damaged);
 }
 
+// By seed 173 of the simulator.
+TEST(Replication, AReplicaIsCutBelowItsHighWatermarkIfAnOperatorAcceptedTheLoss) {  // R15
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders");
+  for (int i = 0; i < 3; ++i) trio.append(orders, "v");
+  trio.run_ms(200);
+  trio.crash(3);
+  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
+  trio.network.isolate(BrokerId(3));
+  trio.start(3);
+  trio.run_ms(50);
+  ReplicaTrio::State& state = trio.states.at(orders);
+  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
+  state.loss_epoch = state.leader_epoch + 1;
+  trio.move_leader(orders, 3);
+  trio.network.heal();
+  EXPECT_TRUE(
+      trio.run_until([&] { return end_of(trio, 1, orders) == Offset(0) && end_of(trio, 2, orders) == Offset(0); }));
+  EXPECT_EQ(trio.position(1, orders).halted, "");
+  EXPECT_EQ(error_of(trio.append(orders, "after")), std::nullopt);
+  // What was acknowledged after the loss is not given up for it.
+  trio.run_ms(200);
+  trio.crash(3);
+  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
+  trio.start(3);
+  trio.run_ms(50);
+  trio.network.isolate(BrokerId(3));
+  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
+  if (state.leader == BrokerId(3)) trio.move_leader(orders, 1);
+  trio.move_leader(orders, 3);
+  trio.network.heal();
+  trio.run_ms(1'000);
+  EXPECT_EQ(end_of(trio, 1, orders), Offset(1));
+}
+
+// By seed 300 of the simulator: the leader's own sync is the last thing that a follower waits for.
+TEST(Replication, AFollowerIsLetInWhenTheLeadersOwnSyncHasEnded) {  // R9
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders");
+  trio.append(orders, "a");
+  trio.nodes.at(2).disk->hold_syncs(true);
+  auto answer = trio.begin_append(1, orders, make_batch({{"k", "b"}}));
+  trio.run_ms(100);
+  trio.crash(1);
+  trio.fence(1);
+  trio.run_ms(100);
+  ASSERT_EQ(trio.leader(orders), 2);
+  trio.start(1);
+  trio.run_ms(1'000);
+  EXPECT_FALSE(trio.all_in_sync(orders));
+  trio.nodes.at(2).disk->hold_syncs(false);
+  EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }, 2'000));
+}
+
 TEST(Replication, AnIsrChangeWhoseAnswerIsLostIsMadeAllTheSame) {  // R7, R8
   ReplicaTrio trio;
   const TopicPartition orders = trio.add_topic("orders");

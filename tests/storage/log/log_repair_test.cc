@@ -125,7 +125,7 @@ TEST_F(LogRepairTest, SeveralGapsOfOneSegmentAndOfOthersAreMendedOneSegmentAfter
   ASSERT_EQ(log->damaged_ranges().size(), 1u);
   ASSERT_TRUE(repair(other_copy(3)).ok());
   EXPECT_TRUE(log->damaged_ranges().empty());
-  EXPECT_EQ(fetched, (std::vector<Offset>{Offset(0), Offset(4), Offset(14)}));
+  EXPECT_EQ(fetched, (std::vector<Offset>{Offset(0), Offset(0), Offset(4), Offset(14), Offset(14)}));
   log->check_invariants();
   expect_all_there();
   reopen_cleanly();
