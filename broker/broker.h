@@ -80,6 +80,9 @@ class Broker {
   virtual void move_leader(api::MoveLeaderRequest request, Done<api::MoveLeaderResult> done) = 0;
   virtual void elect_leader(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) = 0;
   virtual void drain(api::DrainRequest request, Done<api::DrainResult> done) = 0;
+  // By hand, when voters are lost (MetadataLog says what they do). This node is the survivor; also while it starts.
+  virtual void replace_voter(api::ReplaceVoterRequest request, Done<api::Unit> done) = 0;
+  virtual void recover_quorum(bool validate_only, Done<api::RecoverQuorumResult> done) = 0;
 
   virtual ImagePtr image() const = 0;  // the newest, any thread
   virtual const BrokerOptions& options() const = 0;

@@ -1,8 +1,8 @@
 // BrokerImpl: the composition root of the core, private to this folder. Owns the shards, the metadata log and the
 // controller (on shard 0), and routes calls: a request is split over the shards that own its partitions and the nodes
 // that lead them, and the answers are gathered. Its calls are spread over produce_operation.cc, fetch_operation.cc,
-// group_operations.cc, topic_operations.cc; what goes to other nodes and comes from them is in forwarding.cc, start and
-// stop are in broker.cc.
+// group_operations.cc, topic_operations.cc, cluster_operations.cc; what goes to other nodes and comes from them is in
+// forwarding.cc, start and stop are in broker.cc.
 #pragma once
 
 #include <atomic>
@@ -108,6 +108,10 @@ class BrokerImpl final : public Broker {
   void drain(api::DrainRequest request, Done<api::DrainResult> done) override {
     change_metadata(request, Origin::kClient, std::move(done));
   }
+  void replace_voter(api::ReplaceVoterRequest request, Done<api::Unit> done) override {
+    change_metadata(request, Origin::kClient, std::move(done));
+  }
+  void recover_quorum(bool validate_only, Done<api::RecoverQuorumResult> done) override;
 
   ImagePtr image() const override;
   const BrokerOptions& options() const override { return options_; }

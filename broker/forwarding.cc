@@ -218,6 +218,10 @@ void BrokerImpl::serve_forwarded(PeerEndpoint& endpoint, BrokerId from, PeerChan
     case ForwardedCall::kDrain:
       return serve(std::type_identity<api::DrainRequest>(),
                    [&](api::DrainRequest request, auto done) { change_metadata(request, kPeer, std::move(done)); });
+    case ForwardedCall::kReplaceVoter:
+      return serve(std::type_identity<api::ReplaceVoterRequest>(), [&](api::ReplaceVoterRequest request, auto done) {
+        change_metadata(request, kPeer, std::move(done));
+      });
     case ForwardedCall::kTrimTopic:
       return serve(std::type_identity<api::TrimTopicRequest>(), [&](api::TrimTopicRequest request, auto done) {
         trim_topic(std::move(request), kPeer, std::move(done));

@@ -78,6 +78,13 @@ class NewLog {
   Status written_;
 };
 
+struct RescueFolder {
+  std::string path;
+  std::unique_ptr<FileLock> lock;  // nobody else may use it from now on
+  FolderIdentity identity;
+  std::string trouble;  // with its metadata
+};
+
 class RescueRun {
  public:
   RescueRun(const cli::RescueOptions& options, const ProcessOutput& output)
@@ -87,7 +94,7 @@ class RescueRun {
         env_(*shards_.envs().front()) {}
 
   int run() {
-    Status found = find_folder();
+    Status found = find_folders();
     if (found.ok()) found = look();
     if (!found.ok()) return refuse(found);
     output_.hint(plan_text());
@@ -107,36 +114,57 @@ class RescueRun {
     return output_.fail(status);
   }
 
-  // The folder of the node, which nobody else may use from now on.
-  Status find_folder() {
+  // Those that were named, and those of all nodes where a folder of `up` was.
+  Status find_folders() {
     FileSystem& files = env_.files();
-    path_ = options_.data;
-    while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
-    if (!files.exists(join_path(path_, "meta")) && files.exists(join_path(path_, "cluster"))) {
-      ClusterFolder cluster(path_);
-      std::optional<int> nodes = TRY(cluster.nodes());
-      if (nodes.value_or(1) != 1) {
-        return Status(
-            Errc::kInvalidArgument,
-            path_ + " holds a cluster of " + std::to_string(*nodes) +
-                " nodes, and only one of a single node can be rescued; a node whose own metadata is lost gets "
-                "it again from the others");
+    for (std::string path : options_.data) {
+      while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+      ClusterFolder cluster(path);
+      int nodes = 0;
+      if (!files.exists(join_path(path, "meta")) && files.exists(join_path(path, "cluster"))) {
+        nodes = TRY(cluster.nodes()).value_or(1);
       }
-      path_ = cluster.node_path(1);
+      const size_t before = folders_.size();
+      for (int node = 1; node <= nodes; ++node) {
+        if (files.exists(join_path(cluster.node_path(node), "meta"))) TRY(add_folder(cluster.node_path(node)));
+      }
+      if (nodes == 0 && files.exists(join_path(path, "meta"))) TRY(add_folder(path));
+      if (folders_.size() == before) {
+        return Status(Errc::kNotFound, path + " is no data folder: there is no file 'meta' in it");
+      }
     }
-    if (!files.exists(join_path(path_, "meta"))) {
-      return Status(Errc::kNotFound, options_.data + " is no data folder: there is no file 'meta' in it");
-    }
-    lock_ = TRY(files.lock(join_path(path_, "lock")));
-    identity_ = TRY(DataFolder::identify(files, path_));
     return {};
   }
 
-  MetadataLogConfig config_of(const std::string& directory, bool was_member) const {
+  Status add_folder(const std::string& path) {
+    RescueFolder folder;
+    folder.path = path;
+    for (const RescueFolder& other : folders_) {
+      if (other.path == path) return Status(Errc::kInvalidArgument, path + " was given twice");
+    }
+    folder.lock = TRY(env_.files().lock(join_path(path, "lock")));
+    folder.identity = TRY(DataFolder::identify(env_.files(), path));
+    for (const RescueFolder& other : folders_) {
+      if (other.identity.cluster != folder.identity.cluster) {
+        return Status(Errc::kInvalidArgument, path + " belongs to cluster " + folder.identity.cluster.to_string() +
+                                                  ", " + other.path + " to " + other.identity.cluster.to_string());
+      }
+      if (other.identity.node == folder.identity.node) {
+        return Status(Errc::kInvalidArgument, path + " and " + other.path + " are both of node " +
+                                                  std::to_string(folder.identity.node.value()));
+      }
+    }
+    folders_.push_back(std::move(folder));
+    return {};
+  }
+
+  const RescueFolder& first() const { return folders_.front(); }
+
+  static MetadataLogConfig config_of(const RescueFolder& folder, const std::string& directory, bool was_member) {
     MetadataLogConfig config;
     config.directory = directory;
-    config.cluster = identity_.cluster;
-    config.self = Voter{identity_.node, identity_.directory};
+    config.cluster = folder.identity.cluster;
+    config.self = Voter{folder.identity.node, folder.identity.directory};
     config.voters = {config.self};
     config.was_member = was_member;
     return config;
@@ -144,36 +172,50 @@ class RescueRun {
 
   // What is wrong with the metadata, and what the folders of the partitions tell.
   Status look() {
-    const std::string metadata = join_path(path_, "metadata");
-    auto entries = env_.files().list(metadata);
-    missing_ = !entries.ok() || entries->empty();
-    if (missing_) {
-      trouble_ = "missing";
-    } else {
-      Status state = on_shard(env_, [&](auto done) {
-        MetadataLog::Listener listener;
-        listener.on_commit = [](const CommittedBatch&) { return ok_status(); };
-        listener.on_snapshot = [](Offset, ByteView) { return ok_status(); };
-        listener.make_snapshot = [] { return Bytes(); };
-        listener.on_leadership = [](bool, Term) {};
-        done(MetadataLog::open(env_, config_of(metadata, true), std::move(listener)).status());
-      });
-      if (state.ok()) {
-        return Status(Errc::kInvalidArgument,
-                      "the metadata in " + metadata + " can be read: nothing has to be rescued");
+    std::vector<RescuedNode> nodes;
+    for (RescueFolder& folder : folders_) {
+      TRY(look_at_metadata(folder));
+      RescuedNode node{folder.identity.node, folder.identity.directory, folder.identity.broker_epoch, {}};
+      const std::string topics = join_path(folder.path, "topics");
+      for (PartitionMeta& meta : TRY(LogDirectory::scan(env_.files(), topics))) {
+        std::string path =
+            join_path(join_path(topics, meta.topic_id.to_string()), std::to_string(meta.partition.value()));
+        LeaderEpoch last = LogDirectory::last_epoch(env_.files(), path);
+        node.found.push_back({std::move(meta), last});
       }
-      if (state.code() != Errc::kCorruption) return state;
-      trouble_ = "damaged: " + std::string(state.message());
+      nodes.push_back(std::move(node));
     }
-    std::vector<FoundPartition> found;
-    const std::string topics = join_path(path_, "topics");
-    for (PartitionMeta& meta : TRY(LogDirectory::scan(env_.files(), topics))) {
-      std::string folder =
-          join_path(join_path(topics, meta.topic_id.to_string()), std::to_string(meta.partition.value()));
-      LeaderEpoch last = LogDirectory::last_epoch(env_.files(), folder);
-      found.push_back({std::move(meta), last});
+    const int64_t now_ms = env_.clock().wall_ms();
+    // Above all that recover-quorum counted, so that a folder which was not here has nothing to say any more.
+    recovery_ = {static_cast<uint32_t>(now_ms / 1'000), first().identity.node};
+    catalogue_ = rescue_catalogue(nodes, recovery_.number, now_ms);
+    return {};
+  }
+
+  Status look_at_metadata(RescueFolder& folder) {
+    const std::string metadata = join_path(folder.path, "metadata");
+    auto entries = env_.files().list(metadata);
+    if (!entries.ok() || entries->empty()) {
+      folder.trouble = "missing";
+      return {};
     }
-    catalogue_ = TRY(rescue_catalogue(found, identity_.node, env_.clock().wall_ms()));
+    Status state = on_shard(env_, [&](auto done) {
+      MetadataLog::Listener listener;
+      listener.on_commit = [](const CommittedBatch&) { return ok_status(); };
+      listener.on_snapshot = [](Offset, ByteView) { return ok_status(); };
+      listener.make_snapshot = [] { return Bytes(); };
+      listener.on_leadership = [](bool, Term) {};
+      done(MetadataLog::open(env_, config_of(folder, metadata, true), std::move(listener)).status());
+    });
+    // A log of several voters is not opened without the others, but that is seen only when all of it can be read.
+    if (state.ok() || state.code() == Errc::kInvalidArgument) {
+      return Status(Errc::kInvalidArgument,
+                    "the metadata in " + metadata +
+                        " can be read: nothing has to be rescued; start this node, the others get theirs from it (if "
+                        "no majority is left: trilog cluster recover-quorum)");
+    }
+    if (state.code() != Errc::kCorruption) return state;
+    folder.trouble = "damaged: " + std::string(state.message());
     return {};
   }
 
@@ -186,9 +228,11 @@ class RescueRun {
       if (i < 10) names += (i == 0 ? ": " : ", ") + topic.name + " (" + std::to_string(topic.partitions) + ")";
     }
     if (catalogue_.topics.size() > 10) names += ", …";
-    std::string text = "node " + std::to_string(identity_.node.value()) + " of cluster " +
-                       identity_.cluster.to_string() + " in " + path_;
-    text += "\n  metadata       " + trouble_ + (missing_ ? "" : "; it is set aside, not deleted");
+    std::string text = "cluster " + first().identity.cluster.to_string();
+    for (const RescueFolder& folder : folders_) {
+      text += "\n  node " + std::to_string(folder.identity.node.value()) + "         " + folder.path + ", metadata " +
+              folder.trouble + (folder.trouble == "missing" ? "" : "; it is set aside, not deleted");
+    }
     text += "\n  found          " + std::to_string(catalogue_.topics.size()) + " topics, " +
             std::to_string(partitions) + " partitions" + names;
     text += "\n  stays          records, topic ids, settings, offsets of groups";
@@ -212,17 +256,19 @@ class RescueRun {
   // The new catalogue is complete on the disk before it takes its place; a rescue that was broken off begins anew.
   Status rescue() {
     FileSystem& files = env_.files();
-    const std::string metadata = join_path(path_, "metadata");
+    const std::string metadata = join_path(first().path, "metadata");
     const std::string fresh = metadata + ".rescue";
     TRY(files.remove_tree(fresh));
     NewLog log(env_, catalogue_.records);
-    TRY(on_shard(env_, [&](auto done) { log.write(config_of(fresh, false), std::move(done)); }));
+    MetadataLogConfig config = config_of(first(), fresh, false);
+    config.recovery = recovery_;
+    TRY(on_shard(env_, [&](auto done) { log.write(std::move(config), std::move(done)); }));
     if (files.exists(metadata)) {
       for (int i = 1; aside_.empty() || files.exists(aside_); ++i) aside_ = metadata + ".lost-" + std::to_string(i);
       TRY(files.rename(metadata, aside_));
     }
     TRY(files.rename(fresh, metadata));
-    return files.sync_directory_now(path_);
+    return files.sync_directory_now(first().path);
   }
 
   void report() const {
@@ -230,8 +276,9 @@ class RescueRun {
     for (const RescuedCatalogue::Topic& topic : catalogue_.topics) partitions += topic.partitions;
     if (output_.json()) {
       cli::JsonObject object;
-      object.add("action", "rescue").add("name", path_).add("changed", !options_.dry_run);
-      object.add("metadata", missing_ ? "missing" : "damaged");
+      object.add("action", "rescue").add("name", first().path).add("changed", !options_.dry_run);
+      object.add("metadata", first().trouble == "missing" ? "missing" : "damaged");
+      object.add("nodes", static_cast<int64_t>(folders_.size()));
       object.add("topics", static_cast<int64_t>(catalogue_.topics.size())).add("partitions", partitions);
       object.add("remarks", catalogue_.remarks);
       output_.line(object.text());
@@ -239,9 +286,13 @@ class RescueRun {
     }
     std::string text = std::string(options_.dry_run ? "would rescue " : "rescued ") +
                        std::to_string(catalogue_.topics.size()) + " topics, " + std::to_string(partitions) +
-                       " partitions in " + path_;
+                       " partitions in " + first().path;
     if (!aside_.empty()) text += "\n  old metadata   " + aside_;
-    if (!options_.dry_run) text += "\n  next           start the node, then trilog topic list";
+    if (!options_.dry_run) {
+      text += folders_.size() == 1 ? "\n  next           start the node, then trilog topic list"
+                                   : "\n  next           start node " + std::to_string(first().identity.node.value()) +
+                                         ", then the others: they get the metadata from it";
+    }
     output_.line(text);
   }
 
@@ -249,11 +300,8 @@ class RescueRun {
   const ProcessOutput& output_;
   ShardPool shards_;
   Env& env_;
-  std::string path_;
-  std::unique_ptr<FileLock> lock_;
-  FolderIdentity identity_;
-  bool missing_ = false;
-  std::string trouble_;
+  std::vector<RescueFolder> folders_;
+  QuorumRecovery recovery_;
   RescuedCatalogue catalogue_;
   std::string aside_;
 };

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "broker/controller/controller.h"
 #include "broker/metadata/topic_settings.h"
 
 namespace trilog {
@@ -14,74 +15,94 @@ namespace {
 constexpr int32_t kEpochMargin = 1'000;
 // Where nothing tells the epoch of a log: no cluster has had so many elections of one partition.
 constexpr int32_t kEpochUnknown = 1 << 24;
-// Ids are handed out one after another from 0: no cluster hands out a million in a second, all its life.
-constexpr int64_t kProducerIdsPerMs = 1'000;
 
-std::string partition_name(const PartitionMeta& meta) {
-  return "topics/" + meta.topic_id.to_string() + "/" + std::to_string(meta.partition.value());
+bool contains(const std::vector<BrokerId>& ids, BrokerId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-// The folders of one topic, and what the best of their files says.
+// The folders of one topic on all nodes.
 struct Found {
-  PartitionMeta meta;
-  std::vector<const FoundPartition*> partitions;
+  std::vector<std::pair<const RescuedNode*, const FoundPartition*>> folders;
+  PartitionMeta meta;     // the best of their files
+  bool disagree = false;  // about settings
 };
 
-std::map<TopicId, Found> by_topic(const std::vector<FoundPartition>& found) {
-  std::map<TopicId, Found> topics;
-  for (const FoundPartition& each : found) {
-    Found& topic = topics[each.meta.topic_id];
-    topic.partitions.push_back(&each);
-    // The file written last knows of the most partitions.
-    bool better = !each.meta.topic.empty() &&
-                  (topic.meta.topic.empty() || each.meta.partition_count > topic.meta.partition_count);
-    if (better) topic.meta = each.meta;
+// The file written last knows of the most partitions; among equals what most say, then the first.
+void choose_meta(Found& topic) {
+  std::vector<const PartitionMeta*> newest;
+  for (const auto& [node, each] : topic.folders) {
+    if (each->meta.topic.empty()) continue;
+    if (!newest.empty() && each->meta.partition_count < newest.front()->partition_count) continue;
+    if (!newest.empty() && each->meta.partition_count > newest.front()->partition_count) newest.clear();
+    newest.push_back(&each->meta);
   }
-  return topics;
+  std::ptrdiff_t most = 0;
+  for (const PartitionMeta* one : newest) {
+    auto same = std::count_if(newest.begin(), newest.end(), [&](const PartitionMeta* other) {
+      return other->settings == one->settings && other->topic == one->topic;
+    });
+    topic.disagree = topic.disagree || same < static_cast<std::ptrdiff_t>(newest.size());
+    if (same <= most) continue;
+    most = same;
+    topic.meta = *one;
+  }
 }
 
 class Rescue {
  public:
-  Rescue(const std::vector<FoundPartition>& found, BrokerId self, int64_t now_ms)
-      : topics_(by_topic(found)), self_(self), now_ms_(now_ms), epoch_(epoch_above(found)) {}
+  Rescue(const std::vector<RescuedNode>& nodes, int64_t recovery, int64_t now_ms)
+      : nodes_(nodes), recovery_(recovery), now_ms_(now_ms) {
+    for (const RescuedNode& node : nodes_) {
+      for (const FoundPartition& each : node.found) {
+        topics_[each.meta.topic_id].folders.emplace_back(&node, &each);
+        for (BrokerId replica : each.meta.replicas) all_given_ = all_given_ && is_given(replica);
+      }
+    }
+    for (auto& [id, topic] : topics_) choose_meta(topic);
+    epoch_ = epoch_above();
+  }
 
-  Result<RescuedCatalogue> run() {
+  RescuedCatalogue run() {
+    for (const RescuedNode& node : nodes_) add_node(node);
     for (const auto& [id, topic] : topics_) {
       if (topic.meta.topic.empty()) {
         result_.remarks.push_back("topics/" + id.to_string() +
                                   " stays as it is, in no topic: none of its partition.meta files can be read");
         continue;
       }
-      for (const FoundPartition* each : topic.partitions) TRY(check_replicas(each->meta));
       add_topic(id, topic);
     }
     std::sort(result_.topics.begin(), result_.topics.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });
-    result_.records.push_back(ProducerIdsRecord{ProducerId(std::max<int64_t>(now_ms_, 0) * kProducerIdsPerMs)});
+    result_.records.push_back(ProducerIdsRecord{producer_ids_never_used(now_ms_)});
     AuditRecord audit{AuditRecord::Kind::kRescued, now_ms_};
-    audit.broker = self_;
+    audit.broker = nodes_.front().id;
     audit.text = std::to_string(result_.topics.size()) + " topics from partition.meta files";
     result_.records.push_back(std::move(audit));
+    result_.records.push_back(QuorumRecoveryRecord{recovery_, nodes_.front().id, now_ms_});
     return std::move(result_);
   }
 
  private:
+  bool is_given(BrokerId id) const {
+    return std::any_of(nodes_.begin(), nodes_.end(), [&](const RescuedNode& node) { return node.id == id; });
+  }
+
   // One epoch for all partitions: above every one that is known.
-  static LeaderEpoch epoch_above(const std::vector<FoundPartition>& found) {
+  LeaderEpoch epoch_above() const {
     int32_t highest = 0;
-    for (const FoundPartition& each : found) {
-      highest = std::max(highest, each.last_epoch == kNoLeaderEpoch ? kEpochUnknown : each.last_epoch.value());
+    for (const RescuedNode& node : nodes_) {
+      for (const FoundPartition& each : node.found) {
+        highest = std::max(highest, each.last_epoch == kNoLeaderEpoch ? kEpochUnknown : each.last_epoch.value());
+      }
     }
     return LeaderEpoch(std::min(highest, INT32_MAX / 2) + kEpochMargin);
   }
 
-  Status check_replicas(const PartitionMeta& meta) const {
-    if (meta.topic.empty() || meta.replicas == std::vector<BrokerId>{self_}) return {};
-    return Status(
-        Errc::kInvalidArgument,
-        partition_name(meta) + " of topic " + meta.topic +
-            " has replicas on other nodes: this is a cluster of several, and only one of a single node can be "
-            "rescued; a node whose own metadata is lost gets it again from the others");
+  // With the epoch in its folder it is known again when it registers, and what it has is trusted (C8).
+  void add_node(const RescuedNode& node) {
+    result_.records.push_back(RegisterBrokerRecord{node.id, node.directory, "", ""});
+    result_.records.push_back(FenceBrokerRecord{node.id, node.epoch, true, false, node.epoch});
   }
 
   // Two topics cannot have one name. It may be that one of them was being deleted.
@@ -100,7 +121,7 @@ class Rescue {
   void add_topic(const TopicId& id, const Found& topic) {
     TopicRecord record{id, free_name(id, topic.meta.topic), api::Durability::kSynced,
                        topic.meta.topic == kOffsetsTopic};
-    std::vector<TopicConfigRecord> configs;
+    std::map<std::string, std::string> set;
     for (const auto& [name, value] : topic.meta.settings) {
       if (auto error = check_topic_setting(name, value)) {
         result_.remarks.push_back("topic " + record.name + " loses a setting: " + error->message);
@@ -108,37 +129,89 @@ class Rescue {
         if (value == api::durability_name(api::Durability::kReplicated))
           record.durability = api::Durability::kReplicated;
       } else {
-        configs.push_back({id, name, value});
+        set[name] = value;
       }
     }
+    if (topic.disagree) {
+      result_.remarks.push_back("folders of topic " + record.name +
+                                " disagree about its settings; what most of them say is kept");
+    }
     int32_t count = topic.meta.partition_count;
-    for (const FoundPartition* each : topic.partitions) count = std::max(count, each->meta.partition.value() + 1);
-    result_.topics.push_back({id, record.name, count, static_cast<int32_t>(topic.partitions.size())});
+    std::set<PartitionId> seen;
+    for (const auto& [node, each] : topic.folders) {
+      count = std::max(count, each->meta.partition.value() + 1);
+      seen.insert(each->meta.partition);
+    }
+    RescuedCatalogue::Topic told{id, record.name, count, static_cast<int32_t>(seen.size()), 0};
+    auto replicas = static_cast<int32_t>(topic.meta.replicas.size());
+    const int32_t minimum = resolve_topic_settings(set, record.durability, replicas).min_insync_replicas;
     result_.records.push_back(std::move(record));
-    for (TopicConfigRecord& config : configs) result_.records.push_back(std::move(config));
+    for (const auto& [name, value] : set) result_.records.push_back(TopicConfigRecord{id, name, value});
     for (int32_t p = 0; p < count; ++p) {
-      PartitionRecord partition;
-      partition.topic = id;
-      partition.partition = PartitionId(p);
-      partition.replicas = {self_};
-      partition.elr = {self_};  // leads as soon as it has registered (C8)
-      partition.leader_epoch = epoch_;
+      PartitionRecord partition = make_partition(id, PartitionId(p), topic, minimum);
+      if (partition.elr.empty()) ++told.leaderless;
       result_.records.push_back(std::move(partition));
     }
+    if (told.leaderless > 0) {
+      result_.remarks.push_back(std::to_string(told.leaderless) + " partitions of topic " + told.name +
+                                " get no leader by themselves: nobody can tell who has all records; when all nodes are "
+                                "up, trilog partition elect " +
+                                told.name + "/N --accept-loss");
+    }
+    result_.topics.push_back(std::move(told));
   }
 
-  const std::map<TopicId, Found> topics_;
-  const BrokerId self_;
+  PartitionRecord make_partition(const TopicId& id, PartitionId number, const Found& topic, int32_t minimum) {
+    PartitionRecord partition;
+    partition.topic = id;
+    partition.partition = number;
+    partition.leader_epoch = epoch_;
+    std::vector<BrokerId> holders;
+    for (const auto& [node, each] : topic.folders) {
+      if (each->meta.partition != number) continue;
+      holders.push_back(node->id);
+      if (partition.replicas.empty()) partition.replicas = each->meta.replicas;
+    }
+    if (partition.replicas.empty()) partition.replicas = like_the_others(topic.meta, number);
+    std::erase_if(holders, [&](BrokerId holder) { return !contains(partition.replicas, holder); });
+    const auto all = static_cast<int32_t>(partition.replicas.size());
+    const bool never_written = holders.empty() && all_given_;
+    if (all == 1 || never_written) {
+      partition.elr = partition.replicas;
+    } else if (2 * minimum > all && static_cast<int32_t>(holders.size()) >= minimum) {
+      // Any `minimum` of them meet those that acknowledged: one of those heard has everything.
+      for (BrokerId replica : partition.replicas) {
+        if (contains(holders, replica)) partition.elr.push_back(replica);
+      }
+      partition.unclean = partition.elr;
+    }
+    return partition;
+  }
+
+  // Of a partition without a folder that says it: as placement makes them, one further for each partition.
+  std::vector<BrokerId> like_the_others(const PartitionMeta& meta, PartitionId number) const {
+    std::vector<BrokerId> replicas = meta.replicas;
+    if (replicas.empty()) replicas = {nodes_.front().id};
+    auto size = static_cast<int32_t>(replicas.size());
+    int32_t turn = (number.value() - meta.partition.value()) % size;
+    std::rotate(replicas.begin(), replicas.begin() + (turn + size) % size, replicas.end());
+    return replicas;
+  }
+
+  const std::vector<RescuedNode>& nodes_;
+  const int64_t recovery_;
   const int64_t now_ms_;
-  const LeaderEpoch epoch_;
+  std::map<TopicId, Found> topics_;
+  bool all_given_ = true;  // every node that any file names
+  LeaderEpoch epoch_;
   std::set<std::string> names_;
   RescuedCatalogue result_;
 };
 
 }  // namespace
 
-Result<RescuedCatalogue> rescue_catalogue(const std::vector<FoundPartition>& found, BrokerId self, int64_t now_ms) {
-  return Rescue(found, self, now_ms).run();
+RescuedCatalogue rescue_catalogue(const std::vector<RescuedNode>& nodes, int64_t recovery, int64_t now_ms) {
+  return Rescue(nodes, recovery, now_ms).run();
 }
 
 }  // namespace trilog

@@ -29,6 +29,9 @@ void decide(Controller& controller, api::ElectLeaderRequest request, Broker::Don
 void decide(Controller& controller, api::DrainRequest request, Broker::Done<api::DrainResult> done) {
   controller.drain_broker(request, std::move(done));
 }
+void decide(Controller& controller, api::ReplaceVoterRequest request, Broker::Done<api::Unit> done) {
+  controller.replace_voter(request, std::move(done));
+}
 void decide(Controller& controller, api::FindTopicRequest request, Broker::Done<bool> done) {
   controller.find_topic(std::move(request.name), std::move(done));
 }
@@ -52,6 +55,7 @@ template void BrokerImpl::change_metadata(api::AlterTopicRequest, Origin, Done<a
 template void BrokerImpl::change_metadata(api::MoveLeaderRequest, Origin, Done<api::MoveLeaderResult>);
 template void BrokerImpl::change_metadata(api::ElectLeaderRequest, Origin, Done<api::ElectLeaderResult>);
 template void BrokerImpl::change_metadata(api::DrainRequest, Origin, Done<api::DrainResult>);
+template void BrokerImpl::change_metadata(api::ReplaceVoterRequest, Origin, Done<api::Unit>);
 template void BrokerImpl::change_metadata(api::FindTopicRequest, Origin, Done<bool>);
 
 void BrokerImpl::with_topics(std::vector<std::string> names, Origin origin,
@@ -269,137 +273,6 @@ void BrokerImpl::trim_partitions(const TopicImage& topic, const api::TrimTopicRe
       fill(std::move(ends));
     });
   }
-}
-
-namespace {
-
-std::string node_state(const BrokerImage& broker, bool reachable) {
-  if (!broker.fenced) return "up";
-  return reachable ? "fenced" : "down";
-}
-
-// A line for each kind of trouble, with how many partitions have it and one of them.
-void add_partition_problems(const MetadataImage& image, std::vector<std::string>& problems) {
-  struct Kind {
-    const char* text;
-    size_t count = 0;
-    std::string example;
-    void add(const std::string& topic, size_t partition) {
-      if (count++ == 0) example = topic + "/" + std::to_string(partition);
-    }
-  };
-  Kind leaderless{.text = " without a leader"};
-  Kind blocked{.text = " with too few replicas in sync for writing"};
-  Kind behind{.text = " with replicas that are not in sync"};
-  for (const auto& [name, topic] : image.topics()) {
-    for (size_t i = 0; i < topic->partitions.size(); ++i) {
-      const PartitionImage& partition = topic->partitions[i];
-      if (partition.leader == kNoBroker) {
-        leaderless.add(name, i);
-      } else if (static_cast<int32_t>(partition.isr.size()) < topic->settings.min_insync_replicas) {
-        blocked.add(name, i);
-      } else if (partition.isr.size() < partition.replicas.size()) {
-        behind.add(name, i);
-      }
-    }
-  }
-  for (const Kind* kind : {&leaderless, &blocked, &behind}) {
-    if (kind->count == 0) continue;
-    problems.push_back(std::to_string(kind->count) + (kind->count == 1 ? " partition" : " partitions") + kind->text +
-                       " (" + kind->example + (kind->count > 1 ? ", …)" : ")"));
-  }
-}
-
-}  // namespace
-
-void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
-  if (std::optional<Error> error = not_serving())
-    return answer(std::move(done), api::Answer<api::Cluster>(std::move(*error)));
-  ImagePtr now = image();
-  api::Cluster cluster;
-  cluster.id = folder_->identity().cluster;
-  cluster.version = kVersion;
-  cluster.features = {"grpc", "idempotent-produce", "consume-stream", "raw-record-batches"};
-  for (const auto& [id, broker] : now->brokers()) {
-    bool reachable = id == self() || (transport_ != nullptr && transport_->connected(id, PeerChannel::kControl));
-    std::string state = node_state(broker, reachable);
-    if (state != "up") cluster.problems.push_back("node " + std::to_string(id.value()) + " is " + state);
-    cluster.nodes.push_back({id, broker.address, std::move(state), broker.directory, broker.version});
-  }
-  add_partition_problems(*now, cluster.problems);
-  size_t single = 0;
-  std::string example;
-  for (const auto& [name, topic] : now->topics()) {
-    bool one_copy = !topic->internal && !topic->partitions.empty() && topic->partitions.front().replicas.size() < 2;
-    if (!one_copy) continue;
-    if (single++ == 0) example = name;
-  }
-  if (single > 0) {
-    cluster.problems.push_back(std::to_string(single) + (single == 1 ? " topic has" : " topics have") +
-                               " a single copy (" + example + (single > 1 ? ", …" : "") +
-                               "): a lost disk loses records");
-  }
-  if (!options_.insecure.empty()) cluster.problems.push_back("anyone on the network can read and write (insecure)");
-  struct Operation {
-    std::mutex mutex;
-    size_t damaged = 0;   // guarded by mutex
-    std::string example;  // guarded by mutex
-    api::Cluster cluster;
-    Done<api::Cluster> done;
-  };
-  auto operation = std::make_shared<Operation>();
-  operation->cluster = std::move(cluster);
-  operation->done = std::move(done);
-  auto gather = std::make_shared<Gather>(shards_.size(), [this, operation] {
-    shards_[0]->post([this, operation]() mutable {
-      if (operation->damaged > 0) {
-        operation->cluster.problems.push_back(
-            "node " + std::to_string(self().value()) + " found damage in " + std::to_string(operation->damaged) +
-            (operation->damaged == 1 ? " replica (" : " replicas (") + operation->example +
-            (operation->damaged > 1 ? ", …" : "") + "), which is not whole yet");
-      }
-      describe_node(std::move(operation->cluster), std::move(operation->done));
-    });
-  });
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    shards_[i]->post([this, i, now, operation, gather] {
-      std::vector<TopicPartition> damaged = damaged_replicas(i, *now);
-      // What is new has not come here yet.
-      std::erase_if(damaged, [&](const TopicPartition& id) { return !shards_[i]->replicas.position(id); });
-      {
-        std::lock_guard lock(operation->mutex);
-        operation->damaged += damaged.size();
-        const TopicImage* topic = damaged.empty() ? nullptr : now->find_topic(damaged.front().topic);
-        if (topic != nullptr) {
-          operation->example = topic->name + "/" + std::to_string(damaged.front().partition.value());
-        }
-      }
-      gather->arrived();
-    });
-  }
-}
-
-// On the thread of shard 0.
-void BrokerImpl::describe_node(api::Cluster cluster, Done<api::Cluster> done) {
-  if (metadata_log_ != nullptr) {
-    cluster.controller = metadata_log_->leader();
-    for (const Voter& voter : metadata_log_->voters()) {
-      if (image()->find_broker(voter.id) != nullptr) continue;
-      cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
-      cluster.problems.push_back("node " + std::to_string(voter.id.value()) + " has not joined yet");
-    }
-    std::string trouble = metadata_log_->trouble();
-    if (!trouble.empty())
-      cluster.problems.push_back("metadata of node " + std::to_string(options_.node_id) + ": " + trouble);
-  }
-  switch (shards_[0]->disk.check(0)) {
-    case DiskState::kOk: break;
-    case DiskState::kLow: cluster.problems.push_back("disk of " + folder_->path() + " is nearly full"); break;
-    case DiskState::kReject:
-      cluster.problems.push_back("disk of " + folder_->path() + " is full: records are refused");
-      break;
-  }
-  done(std::move(cluster));
 }
 
 }  // namespace trilog

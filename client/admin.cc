@@ -227,6 +227,30 @@ Outcome<DrainedNode> Admin::drain_node(int32_t node, bool validate_only) {
   return DrainedNode{response->moved(), response->left(), response->changed()};
 }
 
+Outcome<bool> Admin::replace_voter(int32_t node, bool validate_only) {
+  v1::ReplaceVoterRequest request;
+  request.set_node_id(node);
+  request.set_validate_only(validate_only);
+  auto response = call(client_.impl(), true, &v1::Admin::Stub::ReplaceVoter, &v1::Admin::NewStub, request);
+  if (!response.ok()) return response.error();
+  return response->changed();
+}
+
+Outcome<QuorumRecovery> Admin::recover_quorum(bool validate_only) {
+  v1::RecoverQuorumRequest request;
+  request.set_validate_only(validate_only);
+  auto response = call(client_.impl(), true, &v1::Admin::Stub::RecoverQuorum, &v1::Admin::NewStub, request);
+  if (!response.ok()) return response.error();
+  QuorumRecovery recovery;
+  recovery.survivor = response->survivor();
+  recovery.lost.assign(response->lost().begin(), response->lost().end());
+  recovery.led = response->led();
+  recovery.given_up = response->given_up();
+  recovery.elsewhere = response->elsewhere();
+  recovery.changed = response->changed();
+  return recovery;
+}
+
 Outcome<std::vector<ListedOffset>> Admin::list_offsets(const std::string& topic, OffsetSpec spec,
                                                        int64_t timestamp_ms) {
   v1::ListOffsetsRequest request;

@@ -184,6 +184,14 @@ struct Election {
   std::vector<ReplicaReach> heard;  // replicas that answered
   std::vector<int32_t> trusted;     // replicas that were trusted to have what was acknowledged
 };
+struct QuorumRecovery {
+  int32_t survivor = -1;
+  std::vector<int32_t> lost;  // the other voters
+  int32_t led = 0;            // partitions that only the survivor was trusted with: it leads them
+  int32_t given_up = 0;   // of which it may lack acknowledged records: without a leader until one is elected by hand
+  int32_t elsewhere = 0;  // of which it has no replica
+  bool changed = false;
+};
 struct DrainedNode {
   int32_t moved = 0;
   int32_t left = 0;  // partitions of which nobody else is in sync
@@ -212,6 +220,9 @@ class Admin {
   Outcome<Election> elect_leader_with_loss(const std::string& topic, int32_t partition, std::optional<int32_t> leader,
                                            bool validate_only);
   Outcome<DrainedNode> drain_node(int32_t node, bool validate_only);
+  Outcome<bool> replace_voter(int32_t node, bool validate_only);  // false: it only validates
+  // Of the node that is connected to.
+  Outcome<QuorumRecovery> recover_quorum(bool validate_only);
   // All partitions of the topic; with kTimestamp the first record at or after it.
   Outcome<std::vector<ListedOffset>> list_offsets(const std::string& topic, OffsetSpec spec, int64_t timestamp_ms = 0);
   Outcome<std::vector<Commit>> commit_offsets(const std::string& group, const std::vector<Commit>& offsets);

@@ -296,7 +296,8 @@ Result<ForwardedHeader> decode_forwarded_header(ByteView body, ByteView* rest) {
   header.id = in.read_varint();
   header.applied = Offset(in.read_signed_varint());
   if (!in.ok()) return Status(Errc::kCorruption, "what another broker forwarded is cut short");
-  if (call < static_cast<uint8_t>(ForwardedCall::kProduce) || call > static_cast<uint8_t>(ForwardedCall::kFindTopic)) {
+  if (call < static_cast<uint8_t>(ForwardedCall::kProduce) ||
+      call > static_cast<uint8_t>(ForwardedCall::kReplaceVoter)) {
     return Status(Errc::kUnsupported, "another broker forwards call " + std::to_string(call) + ", unknown here");
   }
   *rest = rest->last(in.remaining());
@@ -376,6 +377,7 @@ FORWARDED_REQUEST(PartitionStatesRequest)
 FORWARDED_REQUEST(MoveLeaderRequest)
 FORWARDED_REQUEST(ElectLeaderRequest)
 FORWARDED_REQUEST(DrainRequest)
+FORWARDED_REQUEST(ReplaceVoterRequest)
 FORWARDED_REQUEST(FindTopicRequest)
 #undef FORWARDED_REQUEST
 

@@ -54,6 +54,7 @@ enum class ForwardedCall : uint8_t {
   kElectLeader = 18,
   kDrain = 19,
   kFindTopic = 20,
+  kReplaceVoter = 21,
 };
 
 // In front of every request.
@@ -134,6 +135,7 @@ template <> struct Forwarded<PartitionStatesRequest>
 template <> struct Forwarded<MoveLeaderRequest> : ForwardedAs<ForwardedCall::kMoveLeader, MoveLeaderResult> {};
 template <> struct Forwarded<ElectLeaderRequest> : ForwardedAs<ForwardedCall::kElectLeader, ElectLeaderResult> {};
 template <> struct Forwarded<DrainRequest> : ForwardedAs<ForwardedCall::kDrain, DrainResult> {};
+template <> struct Forwarded<ReplaceVoterRequest> : ForwardedAs<ForwardedCall::kReplaceVoter, Unit> {};
 template <> struct Forwarded<FindTopicRequest> : ForwardedAs<ForwardedCall::kFindTopic, bool> {};
 // clang-format on
 

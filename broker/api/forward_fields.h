@@ -110,6 +110,7 @@ auto fields(Of<ElectLeaderRequest> auto& r) { return std::tie(r.topic, r.partiti
 auto fields(Of<ReplicaReach> auto& r) { return std::tie(r.broker, r.last_epoch, r.log_end); }
 auto fields(Of<ElectLeaderResult> auto& r) { return std::tie(r.leader, r.leader_epoch, r.heard, r.trusted); }
 auto fields(Of<DrainRequest> auto& r) { return std::tie(r.broker, r.validate_only); }
+auto fields(Of<ReplaceVoterRequest> auto& r) { return std::tie(r.broker, r.validate_only); }
 auto fields(Of<DrainResult> auto& r) { return std::tie(r.moved, r.left); }
 auto fields(Of<FindTopicRequest> auto& r) { return std::tie(r.name); }
 auto fields(Of<Unit> auto&) { return std::tuple<>(); }

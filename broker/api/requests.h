@@ -213,7 +213,7 @@ struct Topic {
   int32_t replicas = 1;
   std::vector<PartitionState> partitions;
   std::map<std::string, ConfigValue> configs;
-  bool unsafe = false;  // one copy only, or min in-sync 1 with several
+  bool unsafe = false;  // one copy only, min in-sync 1 with several, or a partition that nobody is trusted with
   std::optional<Error> error;
 };
 struct CreateTopicRequest {
@@ -299,6 +299,19 @@ struct DrainRequest {
 struct DrainResult {
   int32_t moved = 0;
   int32_t left = 0;  // nobody else is in sync
+};
+// An empty folder takes the place of a voter's lost one, although not all other voters are there.
+struct ReplaceVoterRequest {
+  BrokerId broker = kNoBroker;
+  bool validate_only = false;
+};
+// What becomes of the partitions when the node that was asked goes on alone, the other voters being lost.
+struct RecoverQuorumResult {
+  BrokerId survivor = kNoBroker;
+  std::vector<BrokerId> lost;
+  int32_t led = 0;        // only the survivor was trusted: it leads them
+  int32_t given_up = 0;   // it may lack acknowledged records: nobody leads until an operator says so
+  int32_t elsewhere = 0;  // it has no replica of them
 };
 struct NodeState {
   BrokerId id = kNoBroker;

@@ -200,6 +200,42 @@ Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& 
   return result;
 }
 
+Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery, size_t& done) {
+  size_t at = 0;
+  const size_t before = done;
+  bool complete = change_partitions(state,
+                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                        int32_t) -> std::optional<PartitionImage> {
+                                      if (at++ < before) return std::nullopt;
+                                      if (at - before <= kPartitionChangesPerStep) done = at;
+                                      return after_lost_quorum(image, recovery.survivor);
+                                    });
+  if (!complete) return std::nullopt;
+  state.add(ProducerIdsRecord{std::max(state.next_producer_id(), producer_ids_never_used(recovery.time_ms))});
+  state.add(recovery);  // last: until then it is not done
+  return api::Unit{};
+}
+
+api::RecoverQuorumResult foresee_recovery(const MetadataImage& image, BrokerId survivor) {
+  api::RecoverQuorumResult result;
+  result.survivor = survivor;
+  for (const auto& [name, topic] : image.topics()) {
+    for (const PartitionImage& partition : topic->partitions) {
+      switch (judge_after_loss(partition, survivor)) {
+        case AfterLoss::kLed: ++result.led; break;
+        case AfterLoss::kGivenUp: ++result.given_up; break;
+        case AfterLoss::kElsewhere: ++result.elsewhere; break;
+      }
+    }
+  }
+  return result;
+}
+
+ProducerId producer_ids_never_used(int64_t now_ms) {
+  constexpr int64_t kProducerIdsPerMs = 1'000;
+  return ProducerId(std::max<int64_t>(now_ms, 0) * kProducerIdsPerMs);
+}
+
 Leaderships count_leaderships(const MetadataImage& image, BrokerId broker) {
   LiveBrokers live;
   for (const auto& [id, each] : image.brokers()) {

@@ -58,6 +58,10 @@ Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch
 // `left` have nobody else in sync; the steps count together in `moved`.
 Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved);
 
+// A survivor of a lost quorum begins alone: every partition as after_lost_quorum() says, `done` of them in earlier
+// steps, and producer ids above all that can have been handed out.
+Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery, size_t& done);
+
 // Partitions that `broker` leads, those of them that somebody else could take over, and those led by others whose ISR
 // it could leave.
 struct Leaderships {

@@ -221,7 +221,9 @@ api::Topic describe_topic(const MetadataImage&, const TopicImage& topic) {
   }
   described.configs = describe_topic_settings(topic.configs, topic.durability, described.replicas);
   TopicSettings settings = resolve_topic_settings(topic.configs, topic.durability, described.replicas);
-  described.unsafe = described.replicas == 1 || settings.min_insync_replicas == 1;
+  described.unsafe = described.replicas == 1 || settings.min_insync_replicas == 1 ||
+                     std::any_of(topic.partitions.begin(), topic.partitions.end(),
+                                 [](const PartitionImage& partition) { return partition.nobody_trusted(); });
   return described;
 }
 

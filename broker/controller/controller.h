@@ -107,6 +107,8 @@ class Controller {
   // Hears the replicas that are up, then elects (C7), with an audit record.
   void elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done);
   void drain_broker(api::DrainRequest request, Done<api::DrainResult> done);
+  // See MetadataLog::replace_voter().
+  void replace_voter(api::ReplaceVoterRequest request, Done<api::Unit> done);
 
  private:
   struct Impl;
@@ -115,6 +117,10 @@ class Controller {
 
 // The answer's form of a topic of `image`, without offsets and sizes.
 api::Topic describe_topic(const MetadataImage& image, const TopicImage& topic);
+// How many partitions `survivor` would lead, and how many not, if it went on without the other voters.
+api::RecoverQuorumResult foresee_recovery(const MetadataImage& image, BrokerId survivor);
+// Producer ids from here on were never handed out, whatever was lost: no cluster hands out a million in a second.
+ProducerId producer_ids_never_used(int64_t now_ms);
 // What a broker hears when an operation of its own failed with `code`.
 peer::PeerError peer_error(api::ErrorCode code);
 

@@ -31,6 +31,7 @@ std::optional<BrokerId> Controller::Impl::only_voter() const {
 
 void Controller::Impl::take_office() {
   ImagePtr now = image();
+  recover_if_due(*now);
   sessions.take_office(*now, only_voter(), now_ns());
   roll_call = true;
   for (BrokerId broker : sessions.undecided(*now, now_ns())) probe(broker);

@@ -27,6 +27,31 @@ void Controller::drain_broker(api::DrainRequest request, Done<api::DrainResult> 
       std::move(done));
 }
 
+void Controller::replace_voter(api::ReplaceVoterRequest request, Done<api::Unit> done) {
+  impl_->log.replace_voter(request.broker, request.validate_only,
+                           [done = std::move(done)](const Status& status) mutable {
+                             if (status.ok()) return done(api::Unit{});
+                             std::string why(status.message());
+                             switch (status.code()) {
+                               case Errc::kNotFound:
+                               case Errc::kInvalidArgument:
+                                 return done(api::Error(api::ErrorCode::kInvalidRequest, std::move(why)));
+                               default: return done(api::Error(api::ErrorCode::kLeadershipLost, std::move(why)));
+                             }
+                           });
+}
+
+// The first thing in office, before anybody is fenced or elected: what the metadata says about who may lead is not
+// believed any more. A survivor that dies in the middle of it begins again, and so would a successor.
+void Controller::Impl::recover_if_due(const MetadataImage& now) {
+  const QuorumRecovery recovery = log.recovery();
+  if (recovery.number == 0 || (now.recovery() && now.recovery()->number >= recovery.number)) return;
+  QuorumRecoveryRecord record{recovery.number, recovery.survivor, env.clock().wall_ms()};
+  submit<api::Unit>(
+      [record, done = size_t{0}](PlannedState& state) mutable { return plan_quorum_recovery(state, record, done); },
+      [](const api::Answer<api::Unit>&) {});
+}
+
 void Controller::elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) {
   impl_->hear_replicas(std::move(request), std::move(done));
 }

@@ -98,6 +98,7 @@ struct Controller::Impl {
   int64_t now_ns() const { return env.clock().monotonic_ns(); }
 
   // --- by hand (controller_elections.cc)
+  void recover_if_due(const MetadataImage& now);
   void hear_replicas(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done);
   // --- preferred leaders (controller_leaders.cc). After every change of the metadata:
   void look_at_leaders();

@@ -189,6 +189,29 @@ PartitionImage elect_with_loss(const PartitionImage& partition, BrokerId leader)
   return next;
 }
 
+AfterLoss judge_after_loss(const PartitionImage& partition, BrokerId survivor) {
+  std::set<BrokerId> trusted(partition.isr.begin(), partition.isr.end());
+  trusted.insert(partition.elr.begin(), partition.elr.end());
+  if (trusted == std::set<BrokerId>{survivor}) return AfterLoss::kLed;
+  return contains(partition.replicas, survivor) ? AfterLoss::kGivenUp : AfterLoss::kElsewhere;
+}
+
+PartitionImage after_lost_quorum(const PartitionImage& partition, BrokerId survivor) {
+  PartitionImage next = partition;
+  if (partition.replicas.size() > 1 && judge_after_loss(partition, survivor) != AfterLoss::kLed) {
+    next.isr.clear();
+    next.elr.clear();
+    next.unclean.clear();
+    next.leader = kNoBroker;
+    next.recovering = false;
+  }
+  CHECK_LT(partition.partition_epoch.value(), INT32_MAX - kUnheardEpochs);
+  CHECK_LT(partition.leader_epoch.value(), INT32_MAX - kUnheardEpochs);
+  next.partition_epoch = partition.partition_epoch + kUnheardEpochs;
+  next.leader_epoch = partition.leader_epoch + kUnheardEpochs;
+  return next;
+}
+
 PartitionImage move_leadership(const PartitionImage& partition, BrokerId to) {
   CHECK(contains(partition.isr, to));
   PartitionImage next = partition;

@@ -185,6 +185,7 @@ api::Answer<api::ElectLeaderResult> plan_elect_with_loss(PlannedState& state, co
   result.leader_epoch = next.leader_epoch;
   result.trusted = image.isr;
   result.trusted.insert(result.trusted.end(), image.elr.begin(), image.elr.end());
+  if (result.trusted.empty()) result.trusted = image.replicas;  // nobody knows who had everything
   return result;
 }
 

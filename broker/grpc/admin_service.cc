@@ -194,6 +194,32 @@ void drain_node(UnaryCall& call, const v1::DrainNodeRequest& message) {
   });
 }
 
+void replace_voter(UnaryCall& call, const v1::ReplaceVoterRequest& message) {
+  api::ReplaceVoterRequest replace{.broker = BrokerId(message.node_id()), .validate_only = message.validate_only()};
+  call.edge().broker().replace_voter(replace,
+                                     [&call, dry = message.validate_only()](const api::Answer<api::Unit>& result) {
+                                       if (!result.ok()) return call.fail(result.error());
+                                       v1::ReplaceVoterResponse response;
+                                       response.set_changed(!dry);
+                                       call.succeed(response);
+                                     });
+}
+
+void recover_quorum(UnaryCall& call, const v1::RecoverQuorumRequest& message) {
+  const bool dry = message.validate_only();
+  call.edge().broker().recover_quorum(dry, [&call, dry](const api::Answer<api::RecoverQuorumResult>& result) {
+    if (!result.ok()) return call.fail(result.error());
+    v1::RecoverQuorumResponse response;
+    response.set_survivor(result->survivor.value());
+    for (BrokerId broker : result->lost) response.add_lost(broker.value());
+    response.set_led(result->led);
+    response.set_given_up(result->given_up);
+    response.set_elsewhere(result->elsewhere);
+    response.set_changed(!dry);
+    call.succeed(response);
+  });
+}
+
 void list_groups(UnaryCall& call, const v1::ListGroupsRequest& message) {
   if (auto error = check_count(message.page_size(), "entries on a page")) return call.fail(*error);
   call.edge().broker().list_groups(message.prefix(), static_cast<uint32_t>(message.page_size()), message.page_token(),
@@ -242,6 +268,10 @@ void add_admin_methods(Edge& edge, RpcMethods& methods) {
   methods[name("MoveLeader")] = typed_method<v1::MoveLeaderRequest>(edge, "MoveLeader", Kind::kWrite, move_leader);
   methods[name("ElectLeader")] = typed_method<v1::ElectLeaderRequest>(edge, "ElectLeader", Kind::kWrite, elect_leader);
   methods[name("DrainNode")] = typed_method<v1::DrainNodeRequest>(edge, "DrainNode", Kind::kWrite, drain_node);
+  methods[name("ReplaceVoter")] =
+      typed_method<v1::ReplaceVoterRequest>(edge, "ReplaceVoter", Kind::kWrite, replace_voter);
+  methods[name("RecoverQuorum")] =
+      typed_method<v1::RecoverQuorumRequest>(edge, "RecoverQuorum", Kind::kEarlyWrite, recover_quorum);
   methods[name("ListGroups")] = typed_method<v1::ListGroupsRequest>(edge, "ListGroups", Kind::kRead, list_groups);
   methods[name("DescribeGroup")] =
       typed_method<v1::DescribeGroupRequest>(edge, "DescribeGroup", Kind::kRead, describe_group);

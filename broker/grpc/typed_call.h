@@ -10,7 +10,8 @@
 namespace trilog::grpc_edge {
 
 // A write with a field that this broker does not know is refused; a read ignores it.
-enum class Kind { kRead, kWrite };
+// kEarlyWrite: wanted also while the node waits for its cluster.
+enum class Kind { kRead, kWrite, kEarlyWrite };
 
 api::Error throttled(const Edge& edge);
 
@@ -23,10 +24,14 @@ class TypedCall final : public UnaryCall {
       : UnaryCall(edge, call, method), kind_(kind), handle_(std::move(handle)) {}
 
  private:
+  std::optional<api::Error> refusal() const override {
+    const bool early = kind_ == Kind::kEarlyWrite && !edge().draining();
+    return early ? std::nullopt : UnaryCall::refusal();
+  }
   void run(const grpc::ByteBuffer& bytes) override {
     Request request;
     if (auto error = parse_message(bytes, edge().options(), request)) return fail(*error);
-    if (kind_ == Kind::kWrite) {
+    if (kind_ != Kind::kRead) {
       if (auto unknown = check_no_unknown_fields(request)) return fail(*unknown);
     }
     handle_(static_cast<UnaryCall&>(*this), request);

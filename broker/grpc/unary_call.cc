@@ -29,7 +29,7 @@ void UnaryCall::fail(const api::Error& error) {
 }
 
 void UnaryCall::on_read(bool ok) {
-  if (auto refusal = edge_.refusal()) return fail(*refusal);
+  if (auto refused = refusal()) return fail(*refused);
   if (!ok) return fail({api::ErrorCode::kInvalidRequest, "the call ended before its request"});
   grpc::ByteBuffer request = std::move(request_);
   run(request);

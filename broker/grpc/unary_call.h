@@ -27,6 +27,7 @@ class UnaryCall : public RpcHandler {
   }
 
   Edge& edge() { return edge_; }
+  const Edge& edge() const { return edge_; }
   grpc::ServerContext& context() { return call_.context(); }
   int64_t deadline_ns(uint32_t timeout_ms) { return edge_.deadline_ns(context(), timeout_ms); }
   // Slow calls are logged; a call that waits because it was asked to is not slow.
@@ -40,6 +41,7 @@ class UnaryCall : public RpcHandler {
   ~UnaryCall() override = default;
   // The request is here, and the node takes calls.
   virtual void run(const grpc::ByteBuffer& request) = 0;
+  virtual std::optional<api::Error> refusal() const { return edge_.refusal(); }  // why it takes none
   Edge::Registration& registration() { return alive_; }
 
  private:

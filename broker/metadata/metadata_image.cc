@@ -18,6 +18,14 @@ PartitionImage partition_image(const PartitionRecord& record) {
           record.partition_epoch, record.unclean, record.loss_epoch, record.recovering};
 }
 
+std::string leaderless_text(const std::string& name, const PartitionImage& image) {
+  std::string text = "partition " + name + " has no leader now";
+  if (image.nobody_trusted()) {
+    text += ", and nobody is known to have all records; trilog partition elect " + name + " --accept-loss";
+  }
+  return text;
+}
+
 BrokerImage registered_broker(const RegisterBrokerRecord& record, BrokerEpoch epoch, const BrokerImage* before) {
   BrokerImage broker;
   broker.id = record.broker;
@@ -79,6 +87,7 @@ std::vector<MetadataRecord> MetadataImage::to_records() const {
     }
   }
   records.push_back(ProducerIdsRecord{next_producer_id_});
+  if (recovery_) records.push_back(*recovery_);
   records.insert(records.end(), audit_.begin(), audit_.end());
   return records;
 }
@@ -194,6 +203,9 @@ Status MetadataDelta::apply(const MetadataRecord& record, Offset offset) {
   } else if (const auto* audit = std::get_if<AuditRecord>(&record)) {
     next_->audit_.push_back(*audit);
     if (next_->audit_.size() > kAuditRecordsMax) next_->audit_.pop_front();
+  } else if (const auto* recovery = std::get_if<QuorumRecoveryRecord>(&record)) {
+    if (next_->recovery_ && recovery->number < next_->recovery_->number) return cannot_follow(record, offset);
+    next_->recovery_ = *recovery;
   }
   return {};
 }

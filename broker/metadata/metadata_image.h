@@ -31,8 +31,11 @@ struct PartitionImage {
   std::vector<BrokerId> unclean;  // members of the ELR that are heard before one of them is elected (C8)
   LeaderEpoch loss_epoch{-1};     // see PartitionRecord
   bool recovering = false;
+  // Nobody leads, and nobody is known to have all that was acknowledged: an operator has to say who leads.
+  bool nobody_trusted() const { return leader == kNoBroker && isr.empty() && elr.empty(); }
   bool operator==(const PartitionImage&) const = default;
 };
+std::string leaderless_text(const std::string& name, const PartitionImage& image);  // why there is no leader
 PartitionRecord partition_record(const TopicId& topic, PartitionId partition, const PartitionImage& image);
 PartitionImage partition_image(const PartitionRecord& record);
 
@@ -80,6 +83,8 @@ class MetadataImage {
   }
   const std::map<BrokerId, BrokerImage>& brokers() const { return brokers_; }
   ProducerId next_producer_id() const { return next_producer_id_; }
+  // The last time that a lost quorum was recovered.
+  const std::optional<QuorumRecoveryRecord>& recovery() const { return recovery_; }
   const std::deque<AuditRecord>& audit() const { return audit_; }  // oldest first
   // Names of topics that differ from `name` by little, best first, at most three; for "did you mean".
   std::vector<std::string> similar_topics(std::string_view name) const;
@@ -95,6 +100,7 @@ class MetadataImage {
   std::map<TopicId, std::shared_ptr<const TopicImage>> topics_by_id_;
   std::map<BrokerId, BrokerImage> brokers_;
   ProducerId next_producer_id_{0};
+  std::optional<QuorumRecoveryRecord> recovery_;
   std::deque<AuditRecord> audit_;
 };
 

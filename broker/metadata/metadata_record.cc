@@ -117,6 +117,11 @@ void describe(C& c, AuditRecord& r) {
   all(c, r.kind, r.time_ms, r.topic, r.partition, r.broker, r.leader_epoch, r.text);
 }
 
+template <typename C>
+void describe(C& c, QuorumRecoveryRecord& r) {
+  all(c, r.number, r.survivor, r.time_ms);
+}
+
 // Fields of version 1, after those of version 0; and whether they say anything.
 template <typename C>
 void describe_newer(C& c, RegisterBrokerRecord& r) {
@@ -214,6 +219,9 @@ struct Describer {
     out << "audit: " << kKinds[static_cast<size_t>(r.kind)];
     if (!r.topic.is_zero()) out << " of " << r.topic << "/" << r.partition;
     out << " broker " << r.broker << " leader epoch " << r.leader_epoch << " at " << r.time_ms << ": " << r.text;
+  }
+  void operator()(const QuorumRecoveryRecord& r) {
+    out << "audit: quorum recovered by broker " << r.survivor << " alone, number " << r.number << " at " << r.time_ms;
   }
 };
 

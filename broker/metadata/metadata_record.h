@@ -90,8 +90,18 @@ struct AuditRecord {
   bool operator==(const AuditRecord&) const = default;
 };
 
-using MetadataRecord = std::variant<RegisterBrokerRecord, FenceBrokerRecord, TopicRecord, TopicConfigRecord,
-                                    PartitionRecord, RemoveTopicRecord, ProducerIdsRecord, AuditRecord>;
+// A survivor of a lost quorum went on alone, by an operator's word. What the metadata said until then is taken back as
+// far as the lost ones may have changed it.
+struct QuorumRecoveryRecord {
+  int64_t number = 0;  // of the recovery
+  BrokerId survivor = kNoBroker;
+  int64_t time_ms = 0;  // wall clock of the survivor
+  bool operator==(const QuorumRecoveryRecord&) const = default;
+};
+
+using MetadataRecord =
+    std::variant<RegisterBrokerRecord, FenceBrokerRecord, TopicRecord, TopicConfigRecord, PartitionRecord,
+                 RemoveTopicRecord, ProducerIdsRecord, AuditRecord, QuorumRecoveryRecord>;
 
 Bytes encode_metadata_record(const MetadataRecord& record);
 // kCorruption if malformed, kUnsupported for a type or version this program does not know (it must not go on).

@@ -34,7 +34,7 @@ RaftMetadataLog::RaftMetadataLog(Env& env, MetadataLogConfig config, Listener li
       listener_(std::move(listener)),
       transport_(transport),
       self_(config_.self),
-      voters_{config_.cluster, config_.voters},
+      voters_{config_.cluster, config_.voters, config_.recovery},
       link_(env, transport, config_.cluster, config_.self,
             {[this](const RaftMessage& message) { on_message(message); },
              [this](const Voter& from, const RaftPresence& presence) { on_presence(from, presence); },
@@ -81,7 +81,7 @@ void RaftMetadataLog::begin() {
   phase_ = Phase::kRunning;
   auto no_op = make_no_op_batch(config_.self.id, env_.clock().wall_ms());
   if (!no_op.ok()) return fail(no_op.status());
-  applied_voters_ = {config_.cluster, log_->first_voters()};
+  applied_voters_ = {config_.cluster, log_->first_voters().voters, log_->first_voters().recovery};
   Offset applied{0};
   if (log_->start_snapshot()) {
     Status loaded = load_snapshot(*log_->start_snapshot());
@@ -104,20 +104,21 @@ void RaftMetadataLog::begin() {
 RaftConfig RaftMetadataLog::make_raft_config(SharedBytes no_op) {
   RaftConfig config;
   config.self = self_;
-  config.voters = log_->first_voters();
+  config.voters = log_->first_voters().voters;
+  config.recovery = log_->first_voters().recovery;
   config.voter_changes = log_->voter_changes();
   for (const auto& [id, peer] : peers_) config.known.push_back(id);
   config.no_op = std::move(no_op);
   config.election_timeout_ns = config_.election_timeout_ns;
   config.heartbeat_ns = config_.heartbeat_ns;
-  config.voters_in_entry = [](const RaftEntry& entry) -> std::optional<std::vector<Voter>> {
+  config.voters_in_entry = [](const RaftEntry& entry) -> std::optional<RaftVoters> {
     auto set = voters_in_batch(entry.batch);
-    return set ? std::optional(std::move(set->voters)) : std::nullopt;
+    return set ? std::optional(RaftVoters{entry.first, std::move(set->voters), set->recovery}) : std::nullopt;
   };
   config.voters_in_snapshot = [](const RaftSnapshot& snapshot) {
     auto state = read_state(snapshot.state);
     CHECK(state.ok());  // on_message() has looked
-    return std::move(state->voters.voters);
+    return RaftVoters{snapshot.end - 1, std::move(state->voters.voters), state->voters.recovery};
   };
   return config;
 }
@@ -208,6 +209,7 @@ void RaftMetadataLog::process() {
   while (!stopped() && raft_->has_ready()) act_on(raft_->take_ready());
   if (stopped()) return close_if_idle();
   if (!raft_->failure().ok()) return fail(raft_->failure());
+  if (raft_->superseded()) return leave_lost_quorum();
   answer_reads();
   announce_leading();
   save_snapshot_if_due();
@@ -327,6 +329,7 @@ void RaftMetadataLog::lead(const RaftLeadership& leadership) {
   env_.log().info("node ", config_.self.id, leadership.leading ? " leads" : " no longer leads",
                   " the metadata log in term ", leadership.term);
   listener_.on_leadership(leadership.leading, leadership.term);
+  if (leadership.leading && recovery_done_) answer_recovery(ok_status());
   if (leadership.leading) announce_to_all();  // who is no member may come in now
 }
 
@@ -370,6 +373,8 @@ void RaftMetadataLog::fail_waiting(const Status& why) {
   for (Proposal& proposal : std::exchange(proposals_, {})) answer(std::move(proposal.done), why);
   for (Waiting& waiting : std::exchange(waiting_, {})) answer(std::move(waiting.done), why);
   for (Read& read : std::exchange(reads_, {})) answer(std::move(read.done), why);
+  if (recovery_done_) answer_recovery(why);
+  if (replacing_) end_replacing(why);
 }
 
 // Going on would pass over what is committed, or promise what is not durable.

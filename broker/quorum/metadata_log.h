@@ -34,6 +34,15 @@ struct Voter {
   bool operator==(const Voter&) const = default;
 };
 
+// How often a majority of the voters was lost for good, and one that was left went on alone (recover_quorum()). What
+// the lost ones say belongs to an earlier time and counts for nothing; equal numbers with different survivors are two
+// clusters.
+struct QuorumRecovery {
+  uint32_t number = 0;
+  BrokerId survivor = kNoBroker;
+  bool operator==(const QuorumRecovery&) const = default;
+};
+
 struct MetadataLogConfig {
   std::string directory;
   ClusterId cluster;  // of an empty folder: to form one alone, else a name that gives way to that of the others
@@ -41,6 +50,7 @@ struct MetadataLogConfig {
   // For forming an empty folder; afterwards the VoterSet in the log rules (Q8). Of other nodes only the number counts:
   // their hellos tell the directory.
   std::vector<Voter> voters;
+  QuorumRecovery recovery = {};        // of an empty folder that is formed alone
   uint64_t snapshot_bytes = 1u << 20;  // asks for a snapshot after so many bytes of entries
   bool was_member = false;             // this node has registered before: an empty folder is damage, not new (S14)
   int64_t election_timeout_ns = 500'000'000;  // drawn from [this, twice this)
@@ -105,6 +115,18 @@ class MetadataLog : public PeerListener {
   // Where the first record of the next proposal will be, if nobody else proposes before and this node goes on leading.
   virtual Offset next_offset() const = 0;
   virtual const std::vector<Voter>& voters() const = 0;
+  virtual QuorumRecovery recovery() const = 0;
+  // By hand, when a majority of the voters is lost for good: this node becomes the only voter, and all that its log
+  // holds is committed. What the lost ones had committed without it is gone. They are not heard any more, should they
+  // come back: they follow, and where their log holds something else they begin again with an empty one. `dry`: only
+  // whether it may be. `done`: kInvalidArgument if it must not be (there is a leader, or enough voters are within
+  // reach, or this node is no voter); ok once this node leads.
+  virtual void recover_quorum(bool dry, UniqueFunction<void(Status)> done) = 0;
+  // By hand what happens by itself while all other voters are well: the empty folder with which voter `id` came back
+  // takes the place of the lost one, if it has caught up and a majority can confirm it. `done`: kNotFound (no such
+  // node), kInvalidArgument (must not be, or not yet), kFailed (this node does not lead, or what became of it is not
+  // known); ok once it is a voter.
+  virtual void replace_voter(BrokerId id, bool dry, UniqueFunction<void(Status)> done) = 0;
   // Why this node takes no part: waiting for others to form the cluster, damaged, learning. Empty: it does.
   virtual std::string trouble() const = 0;
   // A leader of several hands the leadership over first, if that is quick (C9).

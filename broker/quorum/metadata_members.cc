@@ -42,7 +42,7 @@ Status RaftMetadataLog::load() {
     Status opened = open_log();
     if (opened.ok()) opened = log_->formed() ? check_formed() : check_empty();
     if (!opened.ok()) {
-      if (peers_.empty() || opened.code() != Errc::kCorruption) return opened;
+      if (peers_.empty() || transport_ == nullptr || opened.code() != Errc::kCorruption) return opened;
       be_damaged(opened);
     }
   }
@@ -74,7 +74,7 @@ Status RaftMetadataLog::check_empty() {
                                          " is empty, but this node was a member of its cluster: its metadata is lost; "
                                          "restore the folder from a copy, or replace this node");
   }
-  voters_ = {config_.cluster, config_.voters};
+  voters_ = {config_.cluster, config_.voters, config_.recovery};
   bool member = std::any_of(voters_.voters.begin(), voters_.voters.end(),
                             [&](const Voter& voter) { return voter.id == self_.id; });
   if (peers_.empty()) member = contains(voters_, self_);
@@ -97,7 +97,10 @@ void RaftMetadataLog::be_damaged(const Status& why) {
   phase_ = Phase::kDamaged;
   damage_ = why.message();
   log_.reset();
-  env_.log().error("this node's metadata is damaged, and takes no part until a leader repairs it: ", damage_);
+  env_.log().error(
+      "this node's metadata is damaged, and takes no part until a leader repairs it (if the metadata of all "
+      "nodes is lost: trilog rescue): ",
+      damage_);
 }
 
 // Only as long as nothing was promised to any.
@@ -162,7 +165,7 @@ void RaftMetadataLog::on_disconnected(BrokerId peer, PeerChannel channel, bool r
 // That it leads a node says only once a majority has confirmed it since: on that word a damaged folder is cleared.
 void RaftMetadataLog::announce(BrokerId to) {
   if (phase_ != Phase::kFormed && !raft_) return;
-  link_.send_presence(to, {raft_ != nullptr, false, {config_.cluster, voters()}});
+  link_.send_presence(to, {raft_ != nullptr, false, {config_.cluster, voters(), recovery()}});
   if (!leading()) return;
   announce_leading_to_.insert(to);
   announce_round_ = raft_->ask_round();
@@ -172,7 +175,7 @@ void RaftMetadataLog::announce(BrokerId to) {
 void RaftMetadataLog::announce_leading() {
   if (announce_leading_to_.empty() || !leading() || raft_->confirmed_round() < announce_round_) return;
   for (BrokerId to : std::exchange(announce_leading_to_, {})) {
-    link_.send_presence(to, {true, true, {config_.cluster, voters()}});
+    link_.send_presence(to, {true, true, {config_.cluster, voters(), recovery()}});
   }
 }
 
@@ -324,20 +327,45 @@ bool RaftMetadataLog::is_well(const Voter& voter) const {
   return peer && peer->directory == voter.directory && is_well(*peer);
 }
 
-// One change at a time, and only what every remaining voter can confirm at once.
+bool RaftMetadataLog::has_caught_up(const RaftPeer& peer) const {
+  return is_well(peer) && peer.match >= raft_->committed();
+}
+
+// Every remaining voter can confirm it at once; by hand, enough of them for both steps.
+bool RaftMetadataLog::may_change(BrokerId id, const std::vector<Voter>& others) const {
+  auto well = std::count_if(others.begin(), others.end(), [&](const Voter& voter) { return is_well(voter); });
+  return static_cast<size_t>(well) > (replacing_ == id ? others.size() / 2 : others.size() - 1);
+}
+
+// After a lost quorum: an even number of voters bears no more losses than the odd one below it, so they come in pairs.
+bool RaftMetadataLog::may_grow(const std::vector<Voter>& now) const {
+  if (now.size() % 2 == 0 || now.size() + 1 == config_.voters.size()) return true;
+  auto waits = [&](const auto& member) {
+    auto peer = raft_->peer(member.first);
+    return peer && !raft_->is_voter({member.first, peer->directory}) && has_caught_up(*peer);
+  };
+  return std::count_if(peers_.begin(), peers_.end(), waits) > 1;
+}
+
+// One change at a time.
 void RaftMetadataLog::change_voters_if_due() {
   if (peers_.empty() || closing_ || !raft_->may_change_voters()) return;
   const std::vector<Voter>& now = raft_->voters();
+  if (replacing_) {
+    auto replaced = raft_->peer(*replacing_);
+    if (replaced && raft_->is_voter({*replacing_, replaced->directory})) end_replacing(ok_status());
+  }
   for (const auto& member : peers_) {
     BrokerId id = member.first;
     auto peer = raft_->peer(id);
     if (!peer || raft_->is_voter({id, peer->directory})) continue;
-    if (!is_well(*peer) || peer->match < raft_->committed()) continue;
+    if (!has_caught_up(*peer)) continue;
     std::vector<Voter> others;
     std::copy_if(now.begin(), now.end(), std::back_inserter(others), [&](const Voter& v) { return v.id != id; });
-    if (!std::all_of(others.begin(), others.end(), [&](const Voter& v) { return is_well(v); })) continue;
+    if (!may_change(id, others)) continue;
     Voter changed{id, peer->directory};
     if (others.size() == now.size()) {
+      if (replacing_ != id && !may_grow(now)) continue;
       others.push_back(changed);
       std::sort(others.begin(), others.end(), [](const Voter& a, const Voter& b) { return a.id < b.id; });
     }
@@ -347,7 +375,7 @@ void RaftMetadataLog::change_voters_if_due() {
 
 void RaftMetadataLog::propose_voters(std::vector<Voter> voters, const Voter& changed) {
   bool added = std::find(voters.begin(), voters.end(), changed) != voters.end();
-  VoterSet set{config_.cluster, std::move(voters)};
+  VoterSet set{config_.cluster, std::move(voters), raft_->recovery()};
   env_.log().warning("the voters of the cluster change to ", to_string(set), ": node ", changed.id, " with folder ",
                      changed.directory.to_string(), added ? " has caught up" : " takes the place of an earlier folder");
   auto batch = make_voters_batch(set, env_.clock().wall_ms());

@@ -89,6 +89,10 @@ Result<std::optional<DirectoryId>> read_learner_file(Env& env, const std::string
   return std::optional(file.identity);
 }
 
+Status note_learner(Env& env, const std::string& directory, DirectoryId identity) {
+  return write_learner_file(env, directory, {false, identity});
+}
+
 // The note comes first: from then on nothing that was in the folder is believed, wherever a crash comes.
 Status begin_as_learner(Env& env, const std::string& directory, DirectoryId identity) {
   TRY(env.files().create_directories(directory));

@@ -23,6 +23,8 @@ Status remove_voters_file(Env& env, const std::string& directory);
 
 // The identity of a learner's folder, if it is one. Completes a begin_as_learner() that was broken off.
 Result<std::optional<DirectoryId>> read_learner_file(Env& env, const std::string& directory);
+// Notes only that the next read_learner_file() makes one: this folder is in use.
+Status note_learner(Env& env, const std::string& directory, DirectoryId identity);
 // Makes an empty folder with this identity out of any. What was in it goes, unread, to `<directory>.damaged-<id>`:
 // nothing is deleted.
 Status begin_as_learner(Env& env, const std::string& directory, DirectoryId identity);

@@ -55,8 +55,9 @@ Raft::Raft(RaftConfig config, RaftHardState hard_state, Offset committed, Offset
       durable_end_(storage.end()),
       committed_(committed),
       applied_(applied) {
-  voters_.push_back({Offset(-1), config_.voters});
+  voters_.push_back({Offset(-1), config_.voters, config_.recovery});
   for (const RaftVoters& change : config_.voter_changes) voters_.push_back(change);
+  recovery_ = voters_.back().recovery;
   CHECK(config_.voters_in_entry || is_voter(config_.self));
   CHECK_LE(applied_, committed_);
   CHECK_LE(committed_, storage_.end());
@@ -103,14 +104,14 @@ void Raft::tick(int64_t now_ns) {
 
 int64_t Raft::next_deadline_ns() const {
   // An idle node of one has nothing to wake up for, and a learner waits for others.
-  if (voters().size() <= 1 && peers_.empty()) return INT64_MAX;
+  if (role_ == Role::kLeader && voters().size() <= 1 && peers_.empty()) return INT64_MAX;
   if (role_ != Role::kLeader) return is_voter(config_.self) ? election_deadline_ns_ : INT64_MAX;
   return std::min({heartbeat_deadline_ns_, quorum_deadline_ns_, transfer_deadline_ns_});
 }
 
 void Raft::step(const RaftMessage& message, int64_t now_ns) {
   now_ns_ = std::max(now_ns_, now_ns);
-  if (!is_acceptable(message) || !settle_term(message)) return;
+  if (superseded_ || !is_acceptable(message) || !settle_recovery(message) || !settle_term(message)) return;
   if (const auto* vote = std::get_if<RaftVote>(&message.body)) on_vote(message, *vote);
   if (const auto* reply = std::get_if<RaftVoteReply>(&message.body)) on_vote_reply(message, *reply);
   if (const auto* append = std::get_if<RaftAppend>(&message.body)) on_append(message, *append);
@@ -140,6 +141,17 @@ bool Raft::transfer_leadership(BrokerId target, int64_t now_ns) {
   } else {
     replicate_to(target, true);
   }
+  return true;
+}
+
+bool Raft::become_only_voter(SharedBytes set, int64_t now_ns) {
+  now_ns_ = std::max(now_ns_, now_ns);
+  const bool may = role_ != Role::kLeader && end() > Offset(0) && is_voter(config_.self) && of_this_recovery();
+  if (!may || hard_.term > Term(INT32_MAX - 2 * kRecoveryTerms)) return false;
+  become_follower(hard_.term + kRecoveryTerms, kNoBroker);
+  set_hard_state(hard_.term, config_.self.id);
+  append_own(std::move(set), 1);
+  become_leader();
   return true;
 }
 
@@ -173,6 +185,16 @@ bool Raft::is_known(BrokerId id) const {
   auto has_id = [id](const Voter& voter) { return voter.id == id; };
   return std::any_of(voters().begin(), voters().end(), has_id) ||
          std::find(config_.known.begin(), config_.known.end(), id) != config_.known.end();
+}
+
+// Q9: of a lost majority nothing counts any more, not even its terms. Who hears of the newer set neither stands nor
+// votes until its own log has it.
+bool Raft::settle_recovery(const RaftMessage& message) {
+  if (message.recovery == recovery_) return true;
+  if (message.recovery.number <= recovery_.number) return false;
+  recovery_ = message.recovery;
+  become_follower(hard_.term, kNoBroker);
+  return true;
 }
 
 // Brings the terms together (paper, 5.1). False: the message is dealt with.
@@ -229,7 +251,7 @@ void Raft::become_follower(Term term, BrokerId leader) {
 void Raft::campaign(bool pre, bool transfer) {
   reset_election_deadline();
   // An empty log is no voter's log: it begins with the set of voters. Such a node neither votes nor stands (Q8).
-  if (end() == Offset(0) || !is_voter(config_.self)) return;
+  if (end() == Offset(0) || !is_voter(config_.self) || !of_this_recovery()) return;
   leader_ = kNoBroker;
   role_ = pre ? Role::kPreCandidate : Role::kCandidate;
   if (!pre) {
@@ -271,7 +293,7 @@ void Raft::on_vote(const RaftMessage& message, const RaftVote& vote) {
   bool asked = is_voter(config_.self) || vote.asked == config_.self.directory;
   // Q3: at least as up to date (paper, 5.4.1).
   bool up_to_date = std::pair(vote.last_term, vote.log_end) >= std::pair(last_term(), end());
-  bool granted = asked && free && up_to_date && end() > Offset(0);
+  bool granted = asked && free && up_to_date && end() > Offset(0) && of_this_recovery();
   if (!granted) return send_when_durable(message.from, RaftVoteReply{vote.pre, false});
   if (vote.pre) {
     messages_.push_back(make_message(message.from, RaftVoteReply{true, true}));
@@ -334,7 +356,7 @@ void Raft::set_hard_state(Term term, BrokerId voted_for) {
 // --- what goes out -----------------------------------------------------------------------------------------------
 
 RaftMessage Raft::make_message(BrokerId to, decltype(RaftMessage::body) body) const {
-  return {config_.self.id, to, config_.self.directory, hard_.term, std::move(body)};
+  return {config_.self.id, to, config_.self.directory, hard_.term, std::move(body), recovery_};
 }
 
 void Raft::send(BrokerId to, decltype(RaftMessage::body) body) {

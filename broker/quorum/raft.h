@@ -35,15 +35,10 @@
 
 namespace trilog {
 
-// A set of voters, and the offset of its entry.
-struct RaftVoters {
-  Offset at;
-  std::vector<Voter> voters;
-};
-
 struct RaftConfig {
   Voter self;
   std::vector<Voter> voters;                  // before the first of `voter_changes`; none: not known yet
+  QuorumRecovery recovery = {};               // of these
   std::vector<RaftVoters> voter_changes;      // in the storage's entries, rising
   std::vector<BrokerId> known;                // may speak although they are no voters (they become some later)
   SharedBytes no_op;                          // the batch, of one record, that a new leader begins its term with (Q5)
@@ -52,8 +47,8 @@ struct RaftConfig {
   size_t append_bytes_max = 1u << 20;  // of entries in one message; a larger entry goes alone
   size_t appends_in_flight_max = 16;   // unanswered messages with entries to one follower
   // The set that an entry or a snapshot carries, if any. Without these functions voters are fixed.
-  std::function<std::optional<std::vector<Voter>>(const RaftEntry&)> voters_in_entry;
-  std::function<std::vector<Voter>(const RaftSnapshot&)> voters_in_snapshot;
+  std::function<std::optional<RaftVoters>(const RaftEntry&)> voters_in_entry;
+  std::function<RaftVoters(const RaftSnapshot&)> voters_in_snapshot;
 };
 
 // What a leader knows of another node.
@@ -80,7 +75,6 @@ struct RaftReady {
 class Raft {
  public:
   enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
-
   // `applied` <= `committed` <= storage.end(): what the caller has applied already (a snapshot), and what is known to
   // be committed. All that `storage` holds is durable. The references must outlive this.
   Raft(RaftConfig config, RaftHardState hard_state, Offset committed, Offset applied, const RaftStorage& storage,
@@ -100,6 +94,8 @@ class Raft {
   // Hands the leadership over; false if this node does not lead, or `target` is no other voter. Proposals are refused
   // until it has worked or an election timeout passed.
   bool transfer_leadership(BrokerId target, int64_t now_ns);
+  // `set`: with this voter as the only one, of the next recovery; then it leads. False: it is no voter, or leads.
+  bool become_only_voter(SharedBytes set, int64_t now_ns);
   // The connection to this voter was refused or reset: if it led, it counts as not heard (Q3).
   void peer_unreachable(BrokerId voter, int64_t now_ns);
   // Who answers under this number now: if that is no voter, a leader treats it as a learner.
@@ -123,15 +119,17 @@ class Raft {
   Offset end() const;
   Offset committed() const { return committed_; }
   Offset applied() const { return applied_; }
-  // Everything is applied that was committed when this node first heard of the present leader.
-  bool current() const;
+  bool current() const;  // all is applied that was committed when this node first heard of the present leader
   Offset durable_end() const { return durable_end_; }
   const std::vector<Voter>& voters() const { return voters_.back().voters; }
   bool is_voter(const Voter& node) const;
   // This node leads and no change of voters is under way: an entry with the next set may be proposed (Q9).
   bool may_change_voters() const;
   std::optional<RaftPeer> peer(BrokerId id) const;  // as the leader
-  // Entries could not be read for a follower: this node cannot lead with them (Q11). It has stepped down.
+  const QuorumRecovery& recovery() const { return recovery_; }
+  // This log has committed what a recovered quorum does not have: it cannot go on.
+  bool superseded() const { return superseded_; }
+  // Entries that could not be read for a follower (Q11). It has stepped down.
   const Status& failure() const { return failure_; }
 
  private:
@@ -152,6 +150,8 @@ class Raft {
 
   // raft.cc: terms, elections, and what leaves
   bool is_acceptable(const RaftMessage& message) const;
+  bool settle_recovery(const RaftMessage& message);
+  bool of_this_recovery() const { return voters_.back().recovery == recovery_; }  // the log has its set
   bool settle_term(const RaftMessage& message);
   void answer_stale(const RaftMessage& message);
   bool heard_leader_lately() const;
@@ -184,7 +184,7 @@ class Raft {
   Result<std::vector<RaftEntry>> entries_from(Offset from) const;
   void append_own(SharedBytes batch, int32_t count);
   void truncate_to(Offset end);
-  void take_entries(const RaftAppend& append);
+  bool take_entries(const RaftAppend& append);
   void on_append(const RaftMessage& message, const RaftAppend& append);
   void on_append_reply(const RaftMessage& message, const RaftAppendReply& reply);
   void on_refusal(BrokerId from, const RaftAppendReply& reply);
@@ -208,7 +208,9 @@ class Raft {
   int64_t leader_heard_ns_ = INT64_MIN;
   int64_t election_deadline_ns_ = INT64_MAX;
 
-  std::vector<RaftVoters> voters_;           // the newest committed set and those behind it; the last is in force
+  std::vector<RaftVoters> voters_;  // the newest committed set and those behind it; the last is in force
+  QuorumRecovery recovery_;         // the newest heard of
+  bool superseded_ = false;
   std::map<BrokerId, DirectoryId> present_;  // told by peer_present()
 
   std::set<BrokerId> votes_for_;

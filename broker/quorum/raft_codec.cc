@@ -9,7 +9,7 @@ namespace trilog {
 
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 enum class Type : uint8_t {
   kVote = 1,
   kVoteReply,
@@ -46,6 +46,8 @@ class Encoder {
     out_.write<int32_t>(envelope.message.to.value());
     write_uuid(out_, envelope.message.directory);
     out_.write<int32_t>(envelope.message.term.value());
+    out_.write<uint32_t>(envelope.message.recovery.number);
+    out_.write<int32_t>(envelope.message.recovery.survivor.value());
   }
 
   static Type type_of(const RaftVote&) { return Type::kVote; }
@@ -270,6 +272,8 @@ Result<RaftEnvelope> decode_raft(const PeerFrame& frame) {
   envelope.message.to = BrokerId(in.read<int32_t>());
   envelope.message.directory = read_uuid<DirectoryId>(in);
   envelope.message.term = Term(in.read<int32_t>());
+  envelope.message.recovery.number = in.read<uint32_t>();
+  envelope.message.recovery.survivor = BrokerId(in.read<int32_t>());
   bool known = in.ok() && read_body(static_cast<Type>(type), in, frame, envelope);
   if (!known || !in.ok() || !in.at_end() || envelope.message.term < Term(0)) {
     return Status(Errc::kCorruption, "a quorum message that does not add up");

@@ -1,6 +1,7 @@
 // The bodies of peer frames of kind kRaft: what the nodes of the quorum say to each other, in bytes.
 //
-//   u8 version 1 | u8 type | cluster id 16 | i32 from | i32 to | directory id 16 | i32 term | fields of the type
+//   u8 version 2 | u8 type | cluster id 16 | i32 from | i32 to | directory id 16 | i32 term |
+//   u32 number and i32 survivor of the QuorumRecovery | fields of the type
 //
 //   1 vote            u8 flags (1 pre, 2 transfer) | i64 log end | i32 last term | directory id asked
 //   2 vote reply      u8 flags (1 pre, 2 granted)

@@ -11,7 +11,7 @@ namespace trilog {
 
 namespace {
 
-constexpr uint8_t kVoterSetVersion = 1;
+constexpr uint8_t kVoterSetVersion = 2;
 constexpr size_t kVotersMax = 99;
 
 void add(RecordBatchBuilder& builder, RaftEntryKind kind, ByteView value, int64_t timestamp_ms) {
@@ -47,6 +47,8 @@ Bytes encode_voter_set(const VoterSet& set) {
     out.write<uint64_t>(voter.directory.high());
     out.write<uint64_t>(voter.directory.low());
   }
+  out.write<uint32_t>(set.recovery.number);
+  out.write<int32_t>(set.recovery.survivor.value());
   return bytes;
 }
 
@@ -68,6 +70,10 @@ Result<VoterSet> decode_voter_set(ByteView bytes) {
     high = in.read<uint64_t>();
     voter.directory = DirectoryId(high, in.read<uint64_t>());
     set.voters.push_back(voter);
+  }
+  if (version > 1) {
+    set.recovery.number = in.read<uint32_t>();
+    set.recovery.survivor = BrokerId(in.read<int32_t>());
   }
   if (!in.ok() || !in.at_end()) return Status(Errc::kCorruption, "the set of voters does not add up");
   return set;

@@ -1,7 +1,9 @@
 // What a Raft entry holds: one record batch whose records have a key of one byte that says what they are, so that a
 // reader of the log can tell the quorum's own records from data.
 //
-//   'v' VoterSet      the first entry of every log (Q8): u8 1 | cluster id 16 | varint count | (id i32, directory 16)…
+//   'v' VoterSet      the first entry of every log (Q8): u8 2 | cluster id 16 | varint count | (id i32, directory 16)…
+//   |
+//                     u32 number and i32 survivor of the QuorumRecovery (version 1: without these, none)
 //   'n' no-op         the first entry of every term (Q5): id i32 of the leader
 //   'd' data          opaque
 //
@@ -21,6 +23,7 @@ namespace trilog {
 struct VoterSet {
   ClusterId cluster;
   std::vector<Voter> voters;
+  QuorumRecovery recovery = {};
   bool operator==(const VoterSet&) const = default;
 };
 

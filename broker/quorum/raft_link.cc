@@ -23,7 +23,7 @@ RaftEnvelope RaftLink::envelope_to(BrokerId to) const {
 void RaftLink::send(RaftMessage message) {
   if (transport_ == nullptr) return;
   if (auto* install = std::get_if<RaftInstall>(&message.body)) {
-    return begin_snapshot(message.to, message.term, std::move(install->snapshot));
+    return begin_snapshot(message, std::move(install->snapshot));
   }
   BrokerId to = message.to;
   RaftEnvelope envelope;
@@ -73,9 +73,10 @@ void RaftLink::on_disconnected(BrokerId peer, PeerChannel channel) {
 
 // --- snapshots -----------------------------------------------------------------------------------------------------
 
-void RaftLink::begin_snapshot(BrokerId to, Term term, RaftSnapshot snapshot) {
+void RaftLink::begin_snapshot(const RaftMessage& message, RaftSnapshot snapshot) {
+  const BrokerId to = message.to;
   if (!transport_->connected(to, PeerChannel::kBulk)) return;
-  Outgoing fresh{term, std::move(snapshot), 0, 0, 0};
+  Outgoing fresh{message.term, message.recovery, std::move(snapshot), 0, 0, 0};
   fresh.checksum = crc32c(fresh.snapshot.state);
   outgoing_.insert_or_assign(to, std::move(fresh));
   send_chunks(to);
@@ -88,6 +89,7 @@ void RaftLink::send_chunks(BrokerId to) {
     auto length = static_cast<size_t>(std::min<uint64_t>(kChunkBytes, size - out.sent));
     RaftEnvelope envelope = envelope_to(to);
     envelope.message.term = out.term;
+    envelope.message.recovery = out.recovery;
     envelope.extra = RaftChunk{out.snapshot.end,
                                out.snapshot.last_term,
                                size,
@@ -109,7 +111,7 @@ void RaftLink::on_chunk(const RaftMessage& header, const RaftChunk& chunk) {
   if (chunk.offset == 0) {
     RaftChunk head = chunk;
     head.bytes = {};
-    incoming_ = Incoming{from, header.term, std::move(head), {}};
+    incoming_ = Incoming{from, header.term, header.recovery, std::move(head), {}};
   }
   bool continues = incoming_ && incoming_->from == from && incoming_->term == header.term &&
                    incoming_->head.end == chunk.end && incoming_->head.size == chunk.size &&
@@ -128,7 +130,8 @@ void RaftLink::on_chunk(const RaftMessage& header, const RaftChunk& chunk) {
     return;
   }
   RaftSnapshot snapshot{whole.head.end, whole.head.last_term, SharedBytes(std::move(whole.bytes))};
-  handler_.on_message({from.id, self_.id, from.directory, whole.term, RaftInstall{std::move(snapshot)}});
+  handler_.on_message(
+      {from.id, self_.id, from.directory, whole.term, RaftInstall{std::move(snapshot)}, whole.recovery});
 }
 
 void RaftLink::on_chunk_reply(BrokerId from, const RaftChunkReply& reply) {

@@ -41,6 +41,7 @@ class RaftLink {
  private:
   struct Outgoing {
     Term term;
+    QuorumRecovery recovery;
     RaftSnapshot snapshot;
     uint32_t checksum = 0;
     uint64_t sent = 0;
@@ -49,12 +50,13 @@ class RaftLink {
   struct Incoming {
     Voter from;
     Term term;
+    QuorumRecovery recovery;
     RaftChunk head;  // without bytes
     Bytes bytes;
   };
 
   RaftEnvelope envelope_to(BrokerId to) const;
-  void begin_snapshot(BrokerId to, Term term, RaftSnapshot snapshot);
+  void begin_snapshot(const RaftMessage& message, RaftSnapshot snapshot);
   void send_chunks(BrokerId to);
   void on_chunk(const RaftMessage& header, const RaftChunk& chunk);
   void on_chunk_reply(BrokerId from, const RaftChunkReply& reply);

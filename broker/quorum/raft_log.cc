@@ -169,7 +169,7 @@ void RaftLog::form(std::optional<VoterSet> voters, UniqueFunction<void(Status)> 
   job_->done = std::move(done);
   formed_ = true;
   voters_ = std::move(voters);
-  if (voters_) first_voters_ = voters_->voters;
+  if (voters_) first_voters_ = {Offset(-1), voters_->voters, voters_->recovery};
   run(&RaftLog::form_files);
 }
 

@@ -53,7 +53,7 @@ class RaftLog final : public RaftStorage {
   // The newest set. Nothing, until the folder is formed, or a learner's log has it.
   const std::optional<VoterSet>& voters() const { return voters_; }
   // Found by open(): the set that the log (or start_snapshot()) begins with, and those behind it.
-  const std::vector<Voter>& first_voters() const { return first_voters_; }
+  const RaftVoters& first_voters() const { return first_voters_; }
   const std::vector<RaftVoters>& voter_changes() const { return voter_changes_; }
   const RaftHardState& hard_state() const { return hard_state_; }
   // What a mark has said to be committed; a lower bound.
@@ -128,7 +128,7 @@ class RaftLog final : public RaftStorage {
 
   bool formed_ = false;
   std::optional<VoterSet> voters_;
-  std::vector<Voter> first_voters_;
+  RaftVoters first_voters_;
   std::vector<RaftVoters> voter_changes_;
   std::optional<VoterSet> unformed_voters_;  // of an entry that a broken-off forming left
   RaftHardState hard_state_;

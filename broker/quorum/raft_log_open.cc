@@ -79,7 +79,7 @@ Status RaftLog::load_unformed() {
   if (visible_end_ == Offset(0)) return ok_status();
   TRY(scan(Offset(0)));
   unformed_voters_ = std::exchange(voters_, std::nullopt);
-  first_voters_.clear();
+  first_voters_ = {};
   return ok_status();
 }
 
@@ -141,7 +141,7 @@ Status RaftLog::choose_snapshot() {
   auto voters = decode_voter_set(in.read_sized_bytes());
   if (!voters.ok()) return voters.status().with_context("snapshot");
   voters_ = *voters;
-  first_voters_ = voters_->voters;
+  first_voters_ = {Offset(-1), voters_->voters, voters_->recovery};
   return ok_status();
 }
 
@@ -156,9 +156,9 @@ Status RaftLog::scan(Offset from) {
       if (content->kind == RaftEntryKind::kVoters) {
         voters_ = TRY(decode_voter_set(content->records.front()));
         if (entry.first == Offset(0)) {
-          first_voters_ = voters_->voters;
+          first_voters_ = {Offset(-1), voters_->voters, voters_->recovery};
         } else {
-          voter_changes_.push_back({entry.first, voters_->voters});
+          voter_changes_.push_back({entry.first, voters_->voters, voters_->recovery});
         }
       }
       if (entry.first == Offset(0) && content->kind != RaftEntryKind::kVoters) {

@@ -73,6 +73,7 @@ struct RaftMessage {
   DirectoryId directory;  // the sender's (Q8)
   Term term;
   std::variant<RaftVote, RaftVoteReply, RaftAppend, RaftAppendReply, RaftInstall, RaftTransfer> body;
+  QuorumRecovery recovery = {};  // the newest that the sender knows of
 };
 
 }  // namespace trilog

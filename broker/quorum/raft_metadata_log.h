@@ -1,5 +1,6 @@
 // RaftMetadataLog: the MetadataLog there is. Raft decides, RaftLog keeps, RaftLink carries; here is what connects them.
 // metadata_log.cc: starting, proposing, applying. metadata_members.cc: who belongs to the quorum (Q8, Q9, Q11).
+// quorum_loss.cc: what is done by hand when members are lost.
 //
 //   phase        on the disk                        what the node does
 //   kEmpty       nothing that was promised          says "empty"; forms when all do, or when told the set it is in
@@ -41,6 +42,9 @@ class RaftMetadataLog final : public MetadataLog {
   bool current() const override { return raft_ && raft_->current(); }
   Offset next_offset() const override;
   const std::vector<Voter>& voters() const override { return raft_ ? raft_->voters() : voters_.voters; }
+  QuorumRecovery recovery() const override { return raft_ ? raft_->recovery() : voters_.recovery; }
+  void recover_quorum(bool dry, UniqueFunction<void(Status)> done) override;
+  void replace_voter(BrokerId id, bool dry, UniqueFunction<void(Status)> done) override;
   std::string trouble() const override;
   void close(UniqueFunction<void(Status)> done) override;
 
@@ -96,6 +100,13 @@ class RaftMetadataLog final : public MetadataLog {
   bool hand_over_leadership();
   void stop_handing_over();
 
+  // quorum_loss.cc
+  Status check_lost() const;
+  void answer_recovery(const Status& status);
+  void leave_lost_quorum();
+  Status check_replaceable(BrokerId id) const;
+  void end_replacing(const Status& status);
+
   // metadata_members.cc
   void add_member(BrokerId id);
   Status check_formed();
@@ -117,6 +128,9 @@ class RaftMetadataLog final : public MetadataLog {
   void announce_leading();
   void on_presence(const Voter& from, const RaftPresence& presence);
   void change_voters_if_due();
+  bool may_change(BrokerId id, const std::vector<Voter>& others) const;
+  bool may_grow(const std::vector<Voter>& now) const;
+  bool has_caught_up(const RaftPeer& peer) const;
   bool is_well(const Voter& voter) const;
   bool is_well(const RaftPeer& peer) const;
   void propose_voters(std::vector<Voter> voters, const Voter& changed);
@@ -158,6 +172,10 @@ class RaftMetadataLog final : public MetadataLog {
   bool handing_over_ = false;  // close() waits for another leader
   bool log_closed_ = false;
   UniqueFunction<void(Status)> close_done_;
+  UniqueFunction<void(Status)> recovery_done_;
+  std::optional<BrokerId> replacing_;  // by hand
+  UniqueFunction<void(Status)> replace_done_;
+  TimerId replace_timer_ = 0;
   std::shared_ptr<RaftMetadataLog*> alive_;  // null inside once this is gone
 };
 

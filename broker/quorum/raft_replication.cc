@@ -94,15 +94,17 @@ void Raft::follow(BrokerId leader) {
 
 void Raft::on_append(const RaftMessage& message, const RaftAppend& append) {
   follow(message.from);
-  // What is committed equals every later leader's log (leader completeness, paper 5.4.3), even where it is trimmed.
-  bool known = append.prev_end <= committed_ || term_before(append.prev_end) == append.prev_term;
+  // What is committed equals every later leader's log (leader completeness, paper 5.4.3), even where it is trimmed. Not
+  // so after a lost majority: then every entry is compared.
+  bool known =
+      (append.prev_end <= committed_ && of_this_recovery()) || term_before(append.prev_end) == append.prev_term;
   if (!known) {
     Offset hint = newest_end_with_term_at_most(append.prev_end, append.prev_term);
     send_when_durable(message.from,
                       RaftAppendReply{false, hint, term_before(hint).value_or(Term(0)), append.prev_end, append.round});
     return;
   }
-  take_entries(append);
+  if (!take_entries(append)) return;
   leader_committed_ = std::max(leader_committed_, append.commit);
   // Q4: verified by this message, which may be less than what is in the log.
   Offset verified = append.entries.empty() ? append.prev_end : append.entries.back().end();
@@ -111,14 +113,19 @@ void Raft::on_append(const RaftMessage& message, const RaftAppend& append) {
 }
 
 // Skips what is there and cuts only at a real conflict: a short, old or repeated message must not remove anything (Q4).
-void Raft::take_entries(const RaftAppend& append) {
+// False: this log has committed something else.
+bool Raft::take_entries(const RaftAppend& append) {
   for (const RaftEntry& entry : append.entries) {
-    if (entry.end() <= committed_) continue;
+    if (entry.end() <= committed_ && of_this_recovery()) continue;
+    if (entry.end() < storage_.start()) continue;  // the snapshot's term is compared where it ends
     if (entry.end() <= end() && term_before(entry.end()) == entry.term) continue;
+    superseded_ = entry.first < committed_ && !of_this_recovery();
+    if (superseded_) return false;
     if (entry.first < end()) truncate_to(entry.first);
     pending_.push_back(entry);
     note_voters(entry);
   }
+  return true;
 }
 
 void Raft::on_install(const RaftMessage& message, const RaftInstall& install) {
@@ -136,8 +143,14 @@ void Raft::on_install(const RaftMessage& message, const RaftInstall& install) {
       pending_snapshot_ = snapshot;
       pending_first_ = snapshot.end;
       committed_ = snapshot.end;
-      if (config_.voters_in_snapshot) voters_ = {{snapshot.end - 1, config_.voters_in_snapshot(snapshot)}};
+      if (config_.voters_in_snapshot) {
+        voters_ = {config_.voters_in_snapshot(snapshot)};
+        voters_.front().at = snapshot.end - 1;
+      }
     }
+  } else if (!of_this_recovery() && term_before(snapshot.end) != snapshot.last_term) {
+    superseded_ = snapshot.end >= storage_.start();
+    return;
   }
   send_when_durable(message.from, RaftAppendReply{true, snapshot.end, {}, {}});
 }
@@ -158,7 +171,9 @@ void Raft::note_voters(const RaftEntry& entry) {
   if (!config_.voters_in_entry) return;
   auto next = config_.voters_in_entry(entry);
   if (!next) return;
-  voters_.push_back({entry.first, std::move(*next)});
+  next->at = entry.first;
+  voters_.push_back(std::move(*next));
+  if (voters_.back().recovery.number > recovery_.number) recovery_ = voters_.back().recovery;
   if (role_ == Role::kLeader) sync_peers();
 }
 

@@ -16,6 +16,16 @@ struct RaftHardState {
   bool operator==(const RaftHardState&) const = default;
 };
 
+// A set of voters, and the offset of its entry.
+struct RaftVoters {
+  Offset at{-1};
+  std::vector<Voter> voters;
+  QuorumRecovery recovery = {};
+};
+// By how much the term of a recovered quorum is above the survivor's: the lost majority may have gone on without it,
+// and one position must never have two entries of one term.
+inline constexpr int32_t kRecoveryTerms = 1 << 20;
+
 // The log as it is written (durable or not), and the newest snapshot. Owned by the caller.
 class RaftStorage {
  public:

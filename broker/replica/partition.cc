@@ -159,7 +159,7 @@ bool Partition::advance_high_watermark() {
 Error Partition::not_leader() const {
   if (retired_) return {ErrorCode::kUnknownTopic, "topic " + topic_->name + " was deleted"};
   if (state().leader == kNoBroker) {
-    return {ErrorCode::kLeaderNotAvailable, "partition " + name() + " has no leader now"};
+    return {ErrorCode::kLeaderNotAvailable, leaderless_text(name(), state())};
   }
   if (state().leader == self_) {
     return {ErrorCode::kLeaderNotAvailable,

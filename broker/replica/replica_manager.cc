@@ -39,8 +39,9 @@ Error ReplicaManager::Impl::absent(const TopicPartition& id) const {
                                               " partitions; there is no partition " +
                                               std::to_string(id.partition.value())};
   }
-  const BrokerId leader = topic->partitions[static_cast<size_t>(id.partition.value())].leader;
-  if (leader == kNoBroker) return {ErrorCode::kLeaderNotAvailable, "partition " + name + " has no leader now"};
+  const PartitionImage& partition = topic->partitions[static_cast<size_t>(id.partition.value())];
+  const BrokerId leader = partition.leader;
+  if (leader == kNoBroker) return {ErrorCode::kLeaderNotAvailable, leaderless_text(name, partition)};
   return Error(ErrorCode::kNotLeader, "partition " + name + " is led by node " + std::to_string(leader.value()))
       .with_detail("leader", std::to_string(leader.value()));
 }

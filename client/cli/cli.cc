@@ -202,9 +202,10 @@ class CommandLine {
     on(sub, [this] { return nodes_.dump(with_common(parsed_.dump)); });
   }
   void add_rescue() {
-    CLI::App* sub = command(app_, "rescue", "Rebuild the list of topics of a node whose metadata is lost everywhere.",
+    CLI::App* sub = command(app_, "rescue", "Rebuild the list of topics when the metadata of all nodes is lost.",
                             "trilog rescue --data trilog-data --dry-run");
-    sub->add_option("--data", parsed_.rescue.data, "data folder of the stopped node")->required();
+    sub->add_option("--data", parsed_.rescue.data, "data folders of the stopped nodes, the one to begin with first")
+        ->required();
     add_confirmation(sub, parsed_.rescue.yes, parsed_.rescue.dry_run);
     on(sub, [this] { return nodes_.rescue(with_common(parsed_.rescue)); });
   }
@@ -353,8 +354,9 @@ class CommandLine {
                             "trilog partition move-leader orders/0 --to 2");
     move->add_option("--to", o.to, "number of the node")->required()->check(whole(0, INT32_MAX));
     move->add_flag("--dry-run", o.dry_run, "only say what would happen");
-    CLI::App* elect = action("elect", "Give a partition that lost its leader another one, and up what that one lacks.",
-                             "trilog partition elect orders/0 --accept-loss --dry-run");
+    CLI::App* elect =
+        action("elect", "Give what lost its leader another one (of a topic, all that did), and up what that one lacks.",
+               "trilog partition elect orders/0 --accept-loss --dry-run");
     elect->add_flag("--accept-loss", o.accept_loss, "acknowledged records may be dropped");
     elect->add_option("--leader", o.leader, "node to lead (the one that reaches furthest)")->check(whole(0, INT32_MAX));
     add_confirmation(elect, o.yes, o.dry_run);
@@ -379,6 +381,23 @@ class CommandLine {
     drain->add_flag("--dry-run", parsed_.cluster.dry_run, "only say what would happen");
     on(drain, [this] {
       parsed_.cluster.action = "drain";
+      return cluster_command(parsed_.common, parsed_.cluster);
+    });
+    CLI::App* replace =
+        client_command(*cluster, "replace", "Let the new folder of a node take the place of its lost one.",
+                       "trilog cluster replace 2");
+    replace->add_option("node", parsed_.cluster.node, "number of the node")->required()->check(whole(0, INT32_MAX));
+    add_change(replace, "replace");
+    CLI::App* recover =
+        client_command(*cluster, "recover-quorum", "Go on with the node that is asked, the others being lost for good.",
+                       "trilog cluster recover-quorum --server localhost:9092 --dry-run");
+    add_change(recover, "recover-quorum");
+  }
+  void add_change(CLI::App* command, const char* action) {
+    command->add_flag("--yes", parsed_.cluster.yes, "without asking");
+    command->add_flag("--dry-run", parsed_.cluster.dry_run, "only say what would happen");
+    on(command, [this, action] {
+      parsed_.cluster.action = action;
       return cluster_command(parsed_.common, parsed_.cluster);
     });
   }

@@ -36,6 +36,8 @@ class ClusterRun {
   int run() {
     watch_signals();
     if (options_.action == "drain") return drain();
+    if (options_.action == "replace") return replace();
+    if (options_.action == "recover-quorum") return recover_quorum();
     return options_.action == "check" ? check() : show();
   }
 
@@ -112,13 +114,96 @@ class ClusterRun {
     return kNotNow;
   }
 
-  int drain() {
-    const std::string node = "node " + std::to_string(options_.node);
+  // The exit code if there is no such node.
+  std::optional<int> check_node(const std::string& node) {
     auto cluster = admin_.describe_cluster();
     if (!cluster.ok()) return output_.fail(cluster.error());
     bool known = std::any_of(cluster->nodes.begin(), cluster->nodes.end(),
                              [&](const auto& each) { return each.node_id == options_.node; });
-    if (!known) return output_.fail({"UNKNOWN_NODE", "no " + node + " in cluster " + cluster->cluster_id});
+    if (known) return std::nullopt;
+    return output_.fail({"UNKNOWN_NODE", "no " + node + " in cluster " + cluster->cluster_id});
+  }
+
+  int replace() {
+    const std::string node = "node " + std::to_string(options_.node);
+    if (auto code = check_node(node)) return *code;
+    auto foreseen = admin_.replace_voter(options_.node, true);
+    if (!foreseen.ok()) return output_.fail(foreseen.error());
+    const std::string plan = "the folder that " + node +
+                             " has now takes the place of its earlier one among the voters; the earlier one never "
+                             "counts again";
+    bool changed = false;
+    if (options_.dry_run) {
+      output_.hint(plan);
+    } else {
+      if (auto code = confirm(output_, options_.yes, plan)) return *code;
+      auto replaced = admin_.replace_voter(options_.node, false);
+      if (!replaced.ok()) return output_.fail(replaced.error());
+      changed = replaced.value();
+    }
+    if (output_.json()) {
+      JsonObject object;
+      object.add("action", "replace").add("name", std::string_view(std::to_string(options_.node)));
+      object.add("changed", changed);
+      output_.json_line(object);
+    } else if (!output_.quiet()) {
+      output_.line(node + (changed ? " is a voter again" : " would be a voter again"));
+    }
+    return kDone;
+  }
+
+  int recover_quorum() {
+    auto foreseen = admin_.recover_quorum(true);
+    if (!foreseen.ok()) return output_.fail(foreseen.error());
+    client::QuorumRecovery recovery = std::move(foreseen.value());
+    const std::string plan = recovery_plan(recovery);
+    if (options_.dry_run) {
+      output_.hint(plan);
+    } else {
+      if (auto code = confirm(output_, options_.yes, plan)) return *code;
+      if (options_.yes) output_.hint(plan);
+      auto recovered = admin_.recover_quorum(false);
+      if (!recovered.ok()) return output_.fail(recovered.error());
+      recovery = std::move(recovered.value());
+    }
+    if (output_.json()) {
+      JsonObject object;
+      object.add("action", "recover-quorum").add("name", std::string_view(std::to_string(recovery.survivor)));
+      object.add("changed", recovery.changed).add("lost", recovery.lost);
+      object.add("led", recovery.led).add("given_up", recovery.given_up).add("elsewhere", recovery.elsewhere);
+      output_.json_line(object);
+    } else if (!output_.quiet()) {
+      std::string text = "node " + std::to_string(recovery.survivor) +
+                         (recovery.changed ? " is the only voter now" : " would be the only voter");
+      if (recovery.given_up > 0) {
+        text += "; " + counted(recovery.given_up, "partition") +
+                " without a leader\n  next           trilog partition list "
+                "--problem, then trilog partition elect T/P --accept-loss";
+      }
+      output_.line(text);
+    }
+    return kDone;
+  }
+
+  static std::string recovery_plan(const client::QuorumRecovery& recovery) {
+    std::string lost;
+    for (int32_t node : recovery.lost) lost += (lost.empty() ? "" : ", ") + std::to_string(node);
+    const std::string survivor = "node " + std::to_string(recovery.survivor);
+    std::string text = survivor + " goes on as the only voter; nodes " + lost + " are given up";
+    text +=
+        "\n  risk: what they decided without " + survivor + " is lost for good: topics, settings, acknowledged records";
+    text += "\n  risk: until they have heard of it they may go on as a cluster of their own; end them first";
+    text += "\n  " + counted(recovery.led, "partition") + " led by " + survivor + ", which alone was in sync";
+    text += "\n  " + counted(recovery.given_up, "partition") +
+            " without a leader: it may lack acknowledged records (then: trilog partition elect T/P --accept-loss)";
+    if (recovery.elsewhere > 0)
+      text += "\n  " + counted(recovery.elsewhere, "partition") + " without a copy on " + survivor;
+    return text;
+  }
+
+  int drain() {
+    const std::string node = "node " + std::to_string(options_.node);
+    if (auto code = check_node(node)) return *code;
     auto drained = admin_.drain_node(options_.node, options_.dry_run);
     if (!drained.ok()) return output_.fail(drained.error());
     if (output_.json()) {

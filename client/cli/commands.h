@@ -90,9 +90,10 @@ struct PartitionOptions {
 int partition_command(const CommonOptions& common, const PartitionOptions& options);
 
 struct ClusterOptions {
-  std::string action = "show";  // show, check, drain
+  std::string action = "show";  // show, check, drain, replace, recover-quorum
   std::optional<std::string> wait;
   int32_t node = -1;
+  bool yes = false;
   bool dry_run = false;
 };
 int cluster_command(const CommonOptions& common, const ClusterOptions& options);

@@ -56,9 +56,10 @@ struct NodeOptions : CommonNodeOptions {
   int64_t timeout_ms = 30'000;
 };
 
-// trilog rescue: a catalogue for a node whose metadata is lost.
+// trilog rescue: a catalogue for a cluster whose metadata is lost on all its nodes.
 struct RescueOptions : CommonNodeOptions {
-  std::string data;      // --data: a node's folder, or that of `up` with one node
+  // --data: folders of nodes, or one of `up`. The first gets the catalogue; of the others copies will do.
+  std::vector<std::string> data;
   bool yes = false;      // --yes: without asking
   bool dry_run = false;  // --dry-run: only says what would happen
 };

@@ -49,7 +49,9 @@ class PartitionRun {
   int run() {
     watch_signals();
     if (options_.action == "list") return list();
-    if (!parse_target()) {
+    const bool whole_topic = options_.action == "elect" && options_.target.find('/') == std::string::npos;
+    if (whole_topic) topic_ = options_.target;
+    if (!whole_topic && !parse_target()) {
       return output_.usage("'" + options_.target.substr(0, 300) +
                            "' names no partition; write TOPIC/PARTITION, for example orders/0");
     }
@@ -119,14 +121,42 @@ class PartitionRun {
     }
     auto topic = admin_.describe_topic(topic_);
     if (!topic.ok()) return fail(topic.error());
-    auto foreseen = admin_.elect_leader_with_loss(topic_, partition_, options_.leader, true);
-    if (!foreseen.ok()) return fail(foreseen.error());
-    if (options_.dry_run) return report(topic.value(), foreseen.value());
-    if (auto code = confirm(output_, options_.yes, plan_text(topic.value(), foreseen.value()))) return *code;
-    // Who was foreseen and nobody else: what was said before asking is what happens.
-    auto elected = admin_.elect_leader_with_loss(topic_, partition_, foreseen->leader, false);
-    if (!elected.ok()) return fail(elected.error());
-    return report(topic.value(), elected.value());
+    std::vector<Foreseen> all;
+    for (const PartitionInfo& partition : topic->partitions) {
+      if (partition_ < 0 ? partition.leader >= 0 : partition.partition != partition_) continue;
+      auto election = admin_.elect_leader_with_loss(topic_, partition.partition, options_.leader, true);
+      if (!election.ok()) return fail(election.error());
+      all.push_back({&partition, std::move(election.value())});
+    }
+    if (all.empty() && partition_ >= 0) {
+      return fail({"UNKNOWN_PARTITION",
+                   "topic " + topic_ + " has " + counted(static_cast<int64_t>(topic->partitions.size()), "partition")});
+    }
+    if (all.empty()) output_.hint("every partition of " + topic_ + " has a leader");
+    if (!options_.dry_run && !all.empty()) {
+      std::string plan;
+      for (const Foreseen& each : all) plan += (plan.empty() ? "" : "\n") + plan_text(*each.partition, each.election);
+      if (auto code = confirm(output_, options_.yes, plan)) return *code;
+    }
+    for (Foreseen& each : all) {
+      if (options_.dry_run) {
+        report(*each.partition, each.election);
+        continue;
+      }
+      // Who was foreseen and nobody else: what was said before asking is what happens.
+      auto elected = admin_.elect_leader_with_loss(topic_, each.partition->partition, each.election.leader, false);
+      if (!elected.ok()) return fail(elected.error());
+      report(*each.partition, elected.value());
+    }
+    return kDone;
+  }
+
+  struct Foreseen {
+    const PartitionInfo* partition;
+    client::Election election;
+  };
+  std::string name_of(const PartitionInfo& partition) const {
+    return topic_ + "/" + std::to_string(partition.partition);
   }
 
   // What is lost as far as anybody can tell.
@@ -158,13 +188,10 @@ class PartitionRun {
     return loss;
   }
 
-  std::string plan_text(const TopicInfo& topic, const client::Election& election) const {
+  std::string plan_text(const PartitionInfo& partition, const client::Election& election) const {
     const Loss loss = loss_of(election);
-    std::string text = "elect " + node_text(election.leader) + " as leader of " + options_.target;
-    for (const PartitionInfo& partition : topic.partitions) {
-      if (partition.partition != partition_) continue;
-      for (int32_t replica : partition.replicas) text += "\n  " + reach_text(election, replica);
-    }
+    std::string text = "elect " + node_text(election.leader) + " as leader of " + name_of(partition);
+    for (int32_t replica : partition.replicas) text += "\n  " + reach_text(election, replica);
     if (!loss.known) {
       text += "\n  dropped: unknown, " + node_text(election.leader) + " does not say how far its records reach";
     } else if (*loss.known > 0) {
@@ -190,7 +217,7 @@ class PartitionRun {
     return node_text(replica) + " does not answer";
   }
 
-  int report(const TopicInfo& topic, const client::Election& election) {
+  void report(const PartitionInfo& partition, const client::Election& election) {
     const Loss loss = loss_of(election);
     if (output_.json()) {
       std::vector<JsonObject> heard;
@@ -200,20 +227,19 @@ class PartitionRun {
         heard.push_back(std::move(entry));
       }
       JsonObject object;
-      object.add("action", "elect").add("name", std::string_view(options_.target)).add("changed", election.changed);
+      object.add("action", "elect").add("name", std::string_view(name_of(partition))).add("changed", election.changed);
       object.add("leader", election.leader).add("leader_epoch", election.leader_epoch);
       object.add("heard", std::move(heard)).add("silent", loss.silent).add("dropped_at_least", loss.known);
       output_.json_line(object);
     } else if (!election.changed) {
-      output_.line("would " + plan_text(topic, election));
+      output_.line("would " + plan_text(partition, election));
     } else if (!output_.quiet()) {
-      output_.line(node_text(election.leader) + " leads " + options_.target + " now, epoch " +
+      output_.line(node_text(election.leader) + " leads " + name_of(partition) + " now, epoch " +
                    std::to_string(election.leader_epoch) +
                    (loss.known && *loss.known == 0 && loss.silent.empty() && !loss.newer
                         ? ""
                         : "; records may have been dropped"));
     }
-    return kDone;
   }
 
   int fail(const client::Error& error) { return output_.fail(error, 0, topic_); }

@@ -138,15 +138,16 @@ class TopicRun {
     }
     output_.line(topic->name + " · " + summary(topic.value()) +
                  (topic->unsafe ? " · unsafe: a lost disk loses records" : ""));
-    std::vector<std::vector<std::string>> rows = {{"  partition", "leader", "epoch", "in sync", "offsets", "size"}};
+    std::vector<std::vector<std::string>> rows = {
+        {"  partition", "leader", "epoch", "in sync", "lagging", "offsets", "size"}};
     for (const PartitionInfo& partition : topic->partitions) {
       std::string offsets =
           partition.error ? partition.error->code
                           : std::to_string(partition.start_offset) + " to " + std::to_string(partition.end_offset);
       rows.push_back({"  " + std::to_string(partition.partition),
                       partition.leader >= 0 ? std::to_string(partition.leader) : "none",
-                      std::to_string(partition.leader_epoch), ids_text(partition.isr), offsets,
-                      format_size(static_cast<uint64_t>(std::max<int64_t>(partition.size_bytes, 0)))});
+                      std::to_string(partition.leader_epoch), ids_text(partition.isr), ids_text(partition.lagging),
+                      offsets, format_size(static_cast<uint64_t>(std::max<int64_t>(partition.size_bytes, 0)))});
     }
     output_.table(rows);
     for (const auto& [name, config] : topic->configs) {

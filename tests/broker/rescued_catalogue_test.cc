@@ -29,9 +29,7 @@ FoundPartition unreadable(TopicId id, int32_t partition) {
   return found;
 }
 RescuedCatalogue rescue(const std::vector<FoundPartition>& partitions) {
-  auto rescued = rescue_catalogue(partitions, BrokerId(1), kNow);
-  EXPECT_TRUE(rescued.ok()) << rescued.status().to_string();
-  return rescued.ok() ? std::move(*rescued) : RescuedCatalogue();
+  return rescue_catalogue({{BrokerId(1), DirectoryId(1, 1), BrokerEpoch(9), partitions}}, 7, kNow);
 }
 // As a node that starts with the records.
 ImagePtr image_of(const RescuedCatalogue& catalogue) {
@@ -110,12 +108,91 @@ TEST(RescuedCatalogue, ASettingThatNobodyKnowsIsDroppedAndSaid) {
   EXPECT_TRUE(image_of(catalogue)->find_topic("orders")->configs.empty());
 }
 
-TEST(RescuedCatalogue, ANodeOfSeveralIsRefused) {
-  FoundPartition shared = found(kOrders, "orders", 0, 1);
-  shared.meta.replicas = {BrokerId(1), BrokerId(2)};
-  auto refused = rescue_catalogue({shared}, BrokerId(1), kNow);
-  ASSERT_EQ(refused.status().code(), Errc::kInvalidArgument);
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("orders"));
+// --- several nodes
+// -----------------------------------------------------------------------------------------------------
+
+std::vector<BrokerId> ids(std::initializer_list<int32_t> numbers) {
+  std::vector<BrokerId> ids;
+  for (int32_t number : numbers) ids.push_back(BrokerId(number));
+  return ids;
+}
+FoundPartition shared(std::vector<BrokerId> replicas, int32_t partition = 0, int32_t count = 1) {
+  FoundPartition each = found(kOrders, "orders", partition, count);
+  each.meta.replicas = std::move(replicas);
+  return each;
+}
+RescuedNode node(int32_t id, std::vector<FoundPartition> partitions) {
+  return {BrokerId(id), DirectoryId(9, static_cast<uint64_t>(id)), BrokerEpoch(40 + id), std::move(partitions)};
+}
+PartitionImage first_of(const RescuedCatalogue& catalogue) {
+  return image_of(catalogue)->find_topic("orders")->partitions[0];
+}
+
+TEST(RescuedCatalogue, OfSeveralReplicasWhoReachesFurthestIsFoundByHearing) {
+  FoundPartition each = shared(ids({2, 3, 1}));
+  RescuedCatalogue catalogue = rescue_catalogue({node(1, {each}), node(2, {each}), node(3, {each})}, 7, kNow);
+  PartitionImage partition = first_of(catalogue);
+  EXPECT_EQ(partition.replicas, ids({2, 3, 1}));
+  EXPECT_EQ(partition.elr, ids({2, 3, 1}));
+  EXPECT_EQ(partition.unclean, partition.elr);
+  EXPECT_TRUE(partition.isr.empty());
+  EXPECT_THAT(catalogue.remarks, SizeIs(0));
+  ImagePtr image = image_of(catalogue);
+  EXPECT_EQ(image->find_broker(BrokerId(3))->epoch, BrokerEpoch(43));
+  EXPECT_EQ(image->find_broker(BrokerId(3))->active_epoch, BrokerEpoch(43));
+  EXPECT_TRUE(image->find_broker(BrokerId(3))->fenced);
+  EXPECT_EQ(image->recovery(), (QuorumRecoveryRecord{7, BrokerId(1), kNow}));
+}
+
+TEST(RescuedCatalogue, TooFewFoldersElectNobody) {
+  FoundPartition each = shared(ids({1, 2, 3}));
+  RescuedCatalogue catalogue = rescue_catalogue({node(1, {each})}, 7, kNow);
+  EXPECT_TRUE(first_of(catalogue).nobody_trusted());
+  ASSERT_THAT(catalogue.remarks, SizeIs(1));
+  EXPECT_THAT(catalogue.remarks[0], HasSubstr("partition elect orders/N --accept-loss"));
+  // Nor may a partition lead whose folder may be on a node that is not here.
+  EXPECT_TRUE(image_of(rescue_catalogue({node(1, {shared(ids({1, 2, 3}), 1, 2)})}, 7, kNow))
+                  ->find_topic("orders")
+                  ->partitions[0]
+                  .nobody_trusted());
+}
+
+TEST(RescuedCatalogue, WhereOneCopyWasEnoughToAcknowledgeNobodyIsElected) {
+  FoundPartition each = shared(ids({1, 2}));  // min.insync.replicas is 1
+  EXPECT_TRUE(first_of(rescue_catalogue({node(1, {each}), node(2, {each})}, 7, kNow)).nobody_trusted());
+}
+
+TEST(RescuedCatalogue, WhatWasNeverWrittenHasThePlacesThatFollow) {
+  FoundPartition each = shared(ids({1, 2, 3}), 1, 3);
+  RescuedCatalogue catalogue = rescue_catalogue({node(1, {each}), node(2, {each}), node(3, {each})}, 7, kNow);
+  ImagePtr image = image_of(catalogue);
+  const auto& partitions = image->find_topic("orders")->partitions;
+  EXPECT_EQ(partitions[2].replicas, ids({2, 3, 1}));
+  EXPECT_EQ(partitions[0].replicas, ids({3, 1, 2}));
+  EXPECT_EQ(partitions[0].elr, partitions[0].replicas);
+  EXPECT_TRUE(partitions[0].unclean.empty());
+}
+
+TEST(RescuedCatalogue, WhenFoldersDisagreeMostPartitionsAndThenMostFoldersDecide) {
+  FoundPartition old = shared(ids({1, 2, 3}), 0, 1);
+  old.meta.settings["retention.ms"] = "1000";
+  FoundPartition one = shared(ids({1, 2, 3}), 0, 2);
+  one.meta.settings["retention.ms"] = "2000";
+  FoundPartition two = one;
+  two.meta.settings["retention.ms"] = "3000";
+  RescuedCatalogue catalogue = rescue_catalogue({node(1, {old}), node(2, {one}), node(3, {two})}, 7, kNow);
+  EXPECT_EQ(image_of(catalogue)->find_topic("orders")->configs.at("retention.ms"), "2000");  // the first of them
+  EXPECT_THAT(image_of(catalogue)->find_topic("orders")->partitions, SizeIs(2));
+  ASSERT_THAT(catalogue.remarks, SizeIs(1));
+  EXPECT_THAT(catalogue.remarks[0], HasSubstr("disagree"));
+  catalogue = rescue_catalogue({node(1, {one}), node(2, {two}), node(3, {two})}, 7, kNow);
+  EXPECT_EQ(image_of(catalogue)->find_topic("orders")->configs.at("retention.ms"), "3000");
+}
+
+TEST(RescuedCatalogue, WhatOnlyOneNodeHasComesBackWithoutALeader) {
+  FoundPartition each = shared(ids({1, 2, 3}));  // deleted while node 3 was down, perhaps
+  PartitionImage partition = first_of(rescue_catalogue({node(1, {}), node(2, {}), node(3, {each})}, 7, kNow));
+  EXPECT_TRUE(partition.nobody_trusted());
 }
 
 }  // namespace

@@ -93,6 +93,7 @@ class Operator(TestCase):
         wait_until(lambda: "node 3 is down" in problems() and "not in sync" in problems(), what="a node that is missed")
         lagging = [json.loads(line) for line in
                    self.ask("partition", "list", "--problem", "--json", check=0).stdout.splitlines()]
+        self.assertIn("lagging", self.ask("topic", "show", "orders", check=0).stdout)
         self.assertTrue(all(p["lagging"] == [3] and p["problem"] for p in lagging) and len(lagging) >= 3, lagging)
         self.assertIn("node 3 is down", self.ask("cluster", "check", "--wait", "300ms").stdout)
         self.cluster.node("start", 3, check=0)

@@ -35,7 +35,7 @@ enum class Fault : uint8_t {
   kMoveLeader,  // by hand
   kDrain,
   kForget,  // the fragile node loses its disk, or bits of its metadata, while few others have what it had
-  kRot,  // a bit of a sealed segment flips
+  kRot,     // a bit of a sealed segment flips
 };
 inline constexpr size_t kFaults = 23;
 const char* fault_name(Fault fault);

@@ -107,7 +107,7 @@ TEST(ForwardCodec, RequestsArriveAsTheyWereSent) {
     ASSERT_TRUE(empty.ok()) << empty.status().to_string();
     EXPECT_TRUE(same(*empty, Request()));
   });
-  EXPECT_EQ(kinds, static_cast<int>(ForwardedCall::kFindTopic));
+  EXPECT_EQ(kinds, static_cast<int>(ForwardedCall::kReplaceVoter));
 }
 
 TEST(ForwardCodec, AnswersArriveAsTheyWereSent) {
@@ -272,7 +272,7 @@ TEST(ForwardCodec, NewerVersionsAndUnknownCallsAreRefusedAsSuch) {
   });
   Bytes body = send(FindTopicRequest{"orders"}).body;
   ByteView rest;
-  for (int call : {0, 21, 255}) {
+  for (int call : {0, 22, 255}) {
     body.data()[1] = static_cast<std::byte>(call);
     EXPECT_EQ(decode_forwarded_header(body, &rest).status().code(), Errc::kUnsupported);
   }

@@ -103,6 +103,7 @@ void for_each_request(Check check) {
   check(api::ElectLeaderRequest{"orders", PartitionId(3), BrokerId(2), true});
   check(api::DrainRequest{BrokerId(2), true});
   check(api::FindTopicRequest{"orders"});
+  check(api::ReplaceVoterRequest{BrokerId(3), true});
 }
 template <typename Check>
 void for_each_result(Check check) {

@@ -56,6 +56,7 @@ template <> inline constexpr size_t kMembers<api::ReplicaReach> = 3;
 template <> inline constexpr size_t kMembers<api::ElectLeaderResult> = 4;
 template <> inline constexpr size_t kMembers<api::DrainRequest> = 2;
 template <> inline constexpr size_t kMembers<api::DrainResult> = 2;
+template <> inline constexpr size_t kMembers<api::ReplaceVoterRequest> = 2;
 template <> inline constexpr size_t kMembers<api::FindTopicRequest> = 1;
 
 #define MEMBERS(count, ...)                  \

@@ -271,5 +271,58 @@ TEST(BrokerControl, ManyPartitionsAreFencedInStepsThatAnyControllerCanContinue) 
   }
 }
 
+// --- a lost quorum
+// -----------------------------------------------------------------------------------------------------
+
+TEST(QuorumRecoveryPlan, OnlyWhereNobodyElseCouldLeadTheSurvivorGoesOn) {
+  ImageBuilder builder(3);
+  builder.topic("a", {partition({1, 2, 3}, {1, 2, 3}, 1), partition({1, 2}, {1}, 1), partition({1, 2, 3}, {1}, 1, {2}),
+                      partition({1, 2, 3}, {}, -1, {1}), partition({2, 3}, {2}, 2), partition({2}, {2}, 2)});
+  PlannedState state(builder.build(), builder.next_offset());
+  size_t done = 0;
+  ASSERT_TRUE(plan_quorum_recovery(state, {4, BrokerId(1), 5'000}, done)->ok());
+  const std::vector<PartitionImage>& after = state.find_topic("a")->partitions;
+  EXPECT_EQ(after[1].leader, BrokerId(1));
+  EXPECT_EQ(after[1].isr, brokers({1}));
+  for (size_t p : {0u, 2u, 4u}) EXPECT_TRUE(after[p].nobody_trusted()) << p;
+  EXPECT_EQ(after[3].elr, brokers({1}));
+  EXPECT_EQ(after[5].leader, BrokerId(2));  // a sole replica has no rival; it is fenced like any other
+  const std::vector<PartitionImage>& before = builder.build()->find_topic("a")->partitions;
+  for (size_t p = 0; p < after.size(); ++p) {
+    EXPECT_GT(after[p].leader_epoch, before[p].leader_epoch + 100) << p;
+    EXPECT_GT(after[p].partition_epoch, before[p].partition_epoch + 100) << p;
+    EXPECT_EQ(after[p].replicas, before[p].replicas);
+  }
+  EXPECT_GE(state.next_producer_id(), ProducerId(5'000'000));
+  EXPECT_EQ(std::get<QuorumRecoveryRecord>(state.records().back()).number, 4);
+  expect_legal_prefixes(builder, state.records());
+  const api::RecoverQuorumResult foreseen = foresee_recovery(*builder.build(), BrokerId(1));
+  EXPECT_EQ(foreseen.led, 2);
+  EXPECT_EQ(foreseen.given_up, 2);
+  EXPECT_EQ(foreseen.elsewhere, 2);
+}
+
+TEST(QuorumRecoveryPlan, GoesThroughManyPartitionsInSteps) {
+  ImageBuilder builder(3);
+  std::vector<PartitionImage> many(kPartitionChangesPerStep + 7, partition({1, 2, 3}, {1, 2, 3}, 1));
+  builder.topic("a", many);
+  const LeaderEpoch before = builder.build()->find_topic("a")->partitions[0].leader_epoch;
+  size_t done = 0;
+  int steps = 1;
+  for (bool complete = false; !complete; ++steps) {
+    PlannedState state(builder.build(), builder.next_offset());
+    complete = plan_quorum_recovery(state, {1, BrokerId(1), 0}, done).has_value();
+    EXPECT_LE(state.records().size(), kPartitionChangesPerStep + 2);
+    builder.add_all(state.records());
+    ASSERT_LT(steps, 5);
+  }
+  EXPECT_EQ(steps, 3);
+  for (const PartitionImage& p : builder.build()->find_topic("a")->partitions) {
+    EXPECT_TRUE(p.nobody_trusted());
+    EXPECT_EQ(p.leader_epoch, before + kUnheardEpochs);  // once
+  }
+  EXPECT_EQ(builder.build()->recovery()->survivor, BrokerId(1));
+}
+
 }  // namespace
 }  // namespace trilog

@@ -39,7 +39,8 @@ std::vector<MetadataRecord> one_of_each() {
           AuditRecord{AuditRecord::Kind::kRescued, 1'700'000'000'000},
           AuditRecord{AuditRecord::Kind::kLossReported, 1'700'000'000'000, kTopic, PartitionId(2), BrokerId(1),
                       LeaderEpoch(5), "why"},
-          ProducerIdsRecord{ProducerId(2000)}};
+          ProducerIdsRecord{ProducerId(2000)},
+          QuorumRecoveryRecord{3, BrokerId(2), 1'700'000'000'000}};
 }
 
 TEST(MetadataRecord, ReadsBackWhatItWrote) {

@@ -68,6 +68,12 @@ class QuorumCluster {
   // Until all nodes that are up have applied the same, everything promised included.
   bool wait_until_equal(int64_t ms = 20'000);
   bool keeps_every_promise(int id) const;
+  // What was promised and applied so far does not bind those who follow: an operator gives it up.
+  void history_ends() {
+    promised.clear();
+    applied_.clear();
+    leader_of_term_.clear();
+  }
   std::string directories(int id);  // of the voters as this node sees them: "1:…,2:…"
   std::vector<std::string> files(int id, const std::string& part) const;
   void flip_bit(int id, const std::string& file, uint64_t bit);

@@ -18,13 +18,24 @@ Voter voter(std::string_view name) {
   int id = name.front() - '0';
   return {BrokerId(id), DirectoryId(renewed ? 1 : 0, static_cast<uint64_t>(id))};
 }
-std::optional<std::vector<Voter>> voters_of(std::string_view text) {
+// "voters 1 2 3", with "r1" behind it after the first recovery, by the first of them.
+std::optional<RaftVoters> set_of(std::string_view text) {
   std::istringstream in{std::string(text)};
   std::string word;
   if (!(in >> word) || word != "voters") return std::nullopt;
-  std::vector<Voter> voters;
-  while (in >> word) voters.push_back(voter(word));
-  return voters;
+  RaftVoters set;
+  while (in >> word) {
+    if (word[0] == 'r') {
+      set.recovery = {static_cast<uint32_t>(word[1] - '0'), set.voters.front().id};
+    } else {
+      set.voters.push_back(voter(word));
+    }
+  }
+  return set;
+}
+std::optional<std::vector<Voter>> voters_of(std::string_view text) {
+  auto set = set_of(text);
+  return set ? std::optional(set->voters) : std::nullopt;
 }
 std::string names(const std::vector<Voter>& voters) {
   std::string text;
@@ -46,12 +57,14 @@ class Members : public ::testing::Test {
     }
     for (size_t i = 1; i < storage.entries().size(); ++i) {
       const RaftEntry& entry = storage.entries()[i];
-      if (auto set = voters_of(as_text(entry.batch))) config.voter_changes.push_back({entry.first, *set});
+      if (auto set = set_of(as_text(entry.batch))) {
+        config.voter_changes.push_back({entry.first, set->voters, set->recovery});
+      }
     }
     config.known = {BrokerId(1), BrokerId(2), BrokerId(3), BrokerId(4)};
     config.no_op = batch_of("no-op");
-    config.voters_in_entry = [](const RaftEntry& entry) { return voters_of(as_text(entry.batch)); };
-    config.voters_in_snapshot = [](const RaftSnapshot& snapshot) { return *voters_of(as_text(snapshot.state)); };
+    config.voters_in_entry = [](const RaftEntry& entry) { return set_of(as_text(entry.batch)); };
+    config.voters_in_snapshot = [](const RaftSnapshot& snapshot) { return *set_of(as_text(snapshot.state)); };
     raft = std::make_unique<Raft>(config, state, Offset(0), Offset(0), storage, random);
     raft->start(now);
     run();
@@ -230,6 +243,79 @@ TEST_F(Members, AVoterAcceptsALeaderItDoesNotKnowAsAVoterYet) {
   step("4", Term(2), RaftAppend{Offset(1), Term(0), {{Offset(1), 1, Term(2), batch_of("voters 1 2 4")}}, Offset(1), 0});
   EXPECT_EQ(raft->leader(), BrokerId(4));
   EXPECT_EQ(names(raft->voters()), "1 2 4");
+}
+
+// --- a lost majority (Q9)
+// ---------------------------------------------------------------------------------------------
+
+TEST_F(Members, ASurvivorLeadsAloneInATermThatNobodyElseCanHaveReached) {
+  make("1");
+  step("2", Term(2), RaftAppend{Offset(1), Term(0), {{Offset(1), 1, Term(2), batch_of("a")}}, Offset(1), 0});
+  EXPECT_EQ(raft->committed(), Offset(1));
+  ASSERT_TRUE(raft->become_only_voter(batch_of("voters 1 r1"), now));
+  run();
+  EXPECT_TRUE(raft->leading());
+  EXPECT_EQ(names(raft->voters()), "1");
+  EXPECT_EQ(raft->term(), Term(2 + kRecoveryTerms));
+  EXPECT_EQ(raft->committed(), Offset(4));  // "a", the set, the no-op
+  // Whatever the lost ones say, with whatever term, is not heard.
+  Term term = raft->term();
+  step("2", term + 5, RaftAppend{Offset(1), Term(0), {{Offset(1), 1, term + 5, batch_of("x")}}, Offset(2), 0});
+  EXPECT_TRUE(raft->leading());
+  EXPECT_TRUE(sent.empty());
+  step("3", term + 6, RaftVote{false, true, Offset(9), term + 5, voter("1").directory});
+  EXPECT_EQ(raft->term(), term);
+  EXPECT_TRUE(sent.empty());
+  // And so after a restart.
+  make("1");
+  EXPECT_TRUE(raft->leading());
+  EXPECT_EQ(raft->recovery(), (QuorumRecovery{1, BrokerId(1)}));
+}
+
+TEST_F(Members, WhoHearsOfARecoveryNeitherStandsNorVotesUntilItHasTheSet) {
+  lead();
+  const QuorumRecovery recovery{1, BrokerId(2)};
+  const Term term = raft->term() + kRecoveryTerms;
+  sent.clear();
+  raft->step(
+      {BrokerId(2), BrokerId(1), voter("2").directory, term, RaftAppend{Offset(9), term, {}, Offset(9), 0}, recovery},
+      now);
+  run();
+  EXPECT_FALSE(raft->leading());
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].recovery, recovery);
+  EXPECT_FALSE(std::get<RaftAppendReply>(sent[0].body).matched);
+  now += 5'000 * kMs;
+  raft->tick(now);
+  run();
+  EXPECT_EQ(raft->role(), Raft::Role::kFollower);
+  step("3", term + 1, RaftVote{false, false, Offset(99), term, voter("1").directory});
+  EXPECT_EQ(raft->term(), term);  // of the time before: dropped
+  // Its entries follow: the set makes a follower without a vote of this node.
+  const Offset end = raft->end();
+  const Term last(1);
+  raft->step({BrokerId(2), BrokerId(1), voter("2").directory, term,
+              RaftAppend{end, last, {{end, 1, term, batch_of("voters 2 r1")}}, end + 1, 0}, recovery},
+             now);
+  run();
+  EXPECT_FALSE(raft->superseded());
+  EXPECT_EQ(names(raft->voters()), "2");
+  EXPECT_EQ(raft->committed(), end + 1);
+}
+
+TEST_F(Members, CommittedEntriesThatARecoveredQuorumDoesNotHaveEndIt) {
+  lead();  // committed: the set and the no-op of term 1
+  const QuorumRecovery recovery{1, BrokerId(2)};
+  const Term term = raft->term() + kRecoveryTerms;
+  auto from_survivor = [&](RaftAppend append) {
+    raft->step({BrokerId(2), BrokerId(1), voter("2").directory, term, std::move(append), recovery}, now);
+    run();
+  };
+  // A position below the commit proves nothing by itself now.
+  from_survivor({Offset(1), Term(0), {{Offset(1), 1, term, batch_of("voters 2 r1")}}, Offset(2), 0});
+  EXPECT_TRUE(raft->superseded());
+  EXPECT_EQ(names(raft->voters()), "1 2 3");
+  EXPECT_FALSE(raft->has_ready());
 }
 
 TEST_F(Members, ARoundIsConfirmedByAMajorityOfVoters) {
