@@ -250,7 +250,9 @@ void Observer::note_acknowledged(const history::Produce& told, const Topic& topi
   const LeaderEpoch epoch(told.leader_epoch);
   auto [known, is_new] = acknowledged_[partition].try_emplace(epoch, told.records.back());
   if (known->second.offset < told.records.back().offset) known->second = told.records.back();
-  // Of a leader that was replaced: the one that follows has it as well.
+  // Of a leader that was replaced: the one that follows has it as well. Perhaps it was that one that recognised a
+  // repeat, so what it knows comes first.
+  look();
   const auto seen = partitions_.find(partition);
   if (seen != partitions_.end() && epoch < seen->second.leader_epoch) check_leader(topic, partition, seen->second);
 }
