@@ -26,21 +26,20 @@ bool explore_within(const char* what, const ExplorationBounds& bounds) {
 }  // namespace
 
 int explore() {
-  bool fine = explore_within("records that move", {.records = 3,
-                                                   .crashes = 2,
-                                                   .silent_losses = 0,
-                                                   .fencings = 1,
-                                                   .leader_epochs = 3,
-                                                   .begins_acknowledged = false,
-                                                   .states_max = kStatesMax});
-  fine = explore_within("restarts", {.records = 1,
-                                     .crashes = 3,
-                                     .silent_losses = 1,
-                                     .fencings = 0,
-                                     .leader_epochs = 4,
-                                     .begins_acknowledged = true,
-                                     .states_max = kStatesMax}) &&
-         fine;
+  bool fine = explore_within("restarts", {.records = 1,
+                                          .crashes = 3,
+                                          .silent_losses = 1,
+                                          .fencings = 0,
+                                          .leader_epochs = 4,
+                                          .begins_acknowledged = true,
+                                          .states_max = kStatesMax});
+  fine = fine && explore_within("records that move", {.records = 3,
+                                                      .crashes = 2,
+                                                      .silent_losses = 0,
+                                                      .fencings = 1,
+                                                      .leader_epochs = 3,
+                                                      .begins_acknowledged = false,
+                                                      .states_max = kStatesMax});
   return fine ? 0 : 1;
 }
 
