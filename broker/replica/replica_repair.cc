@@ -29,6 +29,13 @@ void ReplicaRepair::damaged(const TopicPartition& partition) {
   look_later();
 }
 
+void ReplicaRepair::look_again(const TopicPartition& partition) {
+  const auto found = damaged_.find(partition);
+  if (found == damaged_.end() || alive_ == nullptr) return;
+  found->second = Damaged();
+  look_later();
+}
+
 void ReplicaRepair::look_later() {
   if (mending_ || damaged_.empty()) return;
   int64_t next_ns = INT64_MAX;

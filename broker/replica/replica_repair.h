@@ -33,6 +33,8 @@ class ReplicaRepair {
   void stop();
   // The partition's log has damaged ranges.
   void damaged(const TopicPartition& partition);
+  // Its leader or its role changed: what could not be had before may be had now.
+  void look_again(const TopicPartition& partition);
 
   // For another broker's repair: committed batches, the first one beginning at `request.from`, as they are stored here.
   // `done` is posted. kNotFound: not here, not yet, not any more; kCorruption: damaged here as well.

@@ -130,6 +130,7 @@ void ReplicaManager::Impl::follow_role(Partition& partition, bool was_leader, Le
     replication->sessions->drop(id);
     replication->watched.erase(id);
     replication->alter_after_ns.erase(id);
+    repair.look_again(id);
   }
   replication->fetcher->follow(partition);
   if (leads && partition.has_other_replicas()) watch_if_behind(partition);

@@ -104,7 +104,8 @@ class Log {
 
   // Cuts the log so that `end` becomes log_end (log_start <= end <= log_end, else kOutOfRange); if `end` lies inside a
   // batch or a damaged range, all of that goes too. The lowered mark must have been persisted before (S2).
-  // Blocking. Only for followers and recovery: never below the high watermark (R15), which the caller checks.
+  // Blocking. Only for followers and recovery: never below the high watermark (R15), which the caller checks. An error
+  // half-way is fatal (S3), as one of restart_at() is: only the next open knows what is there then.
   Status truncate_to(Offset end);
 
   // Forgets all records; the log is empty and goes on at `start` (>= log_start). The mark with that start must have

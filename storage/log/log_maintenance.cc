@@ -108,6 +108,7 @@ Status Log::truncate_to(Offset end) {
   Status status = impl_->cut(*last, position, end);
   if (!status.ok()) {
     impl_->fail(status);
+    impl_->env.fatal(status.with_context("cutting " + directory_));
     return status;
   }
   durable_end_ = end;
@@ -163,7 +164,10 @@ Status Log::restart_at(Offset start) {
   if (status.ok()) status = impl_->drop_all_segments();
   // The old epochs would condemn the records to come.
   if (status.ok() && impl_->epochs_file_exists) status = impl_->rewrite_epochs_now();
-  if (!status.ok()) impl_->fail(status);
+  if (!status.ok()) {
+    impl_->fail(status);
+    impl_->env.fatal(status.with_context("beginning " + directory_ + " again"));
+  }
   return status;
 }
 
