@@ -36,6 +36,7 @@ void with_request_of(ForwardedCall call, Check check) {
     case ForwardedCall::kElectLeader: return check(ElectLeaderRequest());
     case ForwardedCall::kDrain: return check(DrainRequest());
     case ForwardedCall::kFindTopic: return check(FindTopicRequest());
+    case ForwardedCall::kReplaceVoter: return check(ReplaceVoterRequest());
   }
 }
 
