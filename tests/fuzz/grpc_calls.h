@@ -33,6 +33,11 @@ inline constexpr std::string_view kMethods[] = {
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/trilog.v1.Admin/MoveLeader",  // at the end: seeds know methods by their index
+    "/trilog.v1.Admin/ElectLeader",
+    "/trilog.v1.Admin/DrainNode",
+    "/trilog.v1.Admin/ReplaceVoter",
+    "/trilog.v1.Admin/RecoverQuorum",
 };
 
 enum How : uint8_t {
