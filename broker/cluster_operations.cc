@@ -17,6 +17,11 @@ std::string node_state(const BrokerImage& broker, bool reachable) {
   return reachable ? "fenced" : "down";
 }
 
+// "1 topic is unsafe (orders)", "3 topics are unsafe (orders, …)".
+std::string counted(size_t count, const std::string& one, const std::string& several, const std::string& example) {
+  return std::to_string(count) + (count == 1 ? one : several) + " (" + example + (count > 1 ? ", …)" : ")");
+}
+
 // A line for each kind of trouble, with how many partitions have it and one of them.
 void add_partition_problems(const MetadataImage& image, std::vector<std::string>& problems) {
   struct Kind {
@@ -48,8 +53,8 @@ void add_partition_problems(const MetadataImage& image, std::vector<std::string>
   }
   for (const Kind* kind : {&untrusted, &leaderless, &blocked, &behind}) {
     if (kind->count == 0) continue;
-    problems.push_back(std::to_string(kind->count) + (kind->count == 1 ? " partition" : " partitions") + kind->text +
-                       " (" + kind->example + (kind->count > 1 ? ", …)" : ")"));
+    const std::string text = kind->text;
+    problems.push_back(counted(kind->count, " partition" + text, " partitions" + text, kind->example));
   }
 }
 
@@ -65,9 +70,7 @@ void add_topic_problems(const MetadataImage& image, std::vector<std::string>& pr
     }
   }
   auto add = [&](const std::vector<std::string>& names, const char* one, const char* several, const char* rest) {
-    if (names.empty()) return;
-    problems.push_back(std::to_string(names.size()) + (names.size() == 1 ? one : several) + " (" + names.front() +
-                       (names.size() > 1 ? ", …" : "") + ")" + rest);
+    if (!names.empty()) problems.push_back(counted(names.size(), one, several, names.front()) + rest);
   };
   add(single, " topic has a single copy", " topics have a single copy", ": a lost disk loses records");
   add(loose, " topic is unsafe", " topics are unsafe", ": min.insync.replicas=1 acknowledges what only one node has");
@@ -114,10 +117,9 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   auto gather = std::make_shared<Gather>(shards_.size(), [this, operation] {
     shards_[0]->post([this, operation]() mutable {
       if (operation->damaged > 0) {
-        operation->cluster.problems.push_back(
-            "node " + std::to_string(self().value()) + " found damage in " + std::to_string(operation->damaged) +
-            (operation->damaged == 1 ? " replica (" : " replicas (") + operation->example +
-            (operation->damaged > 1 ? ", …" : "") + "), which is not whole yet");
+        operation->cluster.problems.push_back("node " + std::to_string(self().value()) + " found damage in " +
+                                              counted(operation->damaged, " replica", " replicas", operation->example) +
+                                              ", which is not whole yet");
       }
       describe_node(std::move(operation->cluster), std::move(operation->done));
     });
