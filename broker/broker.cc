@@ -143,6 +143,7 @@ void BrokerImpl::make_lifecycle() {
   host.open_logs = [this](auto opened) { open_logs(std::move(opened)); };
   host.registered = [this](BrokerEpoch epoch) { return registered(epoch); };
   // Who hears the controller and not yet what it has decided meanwhile may lead no more without knowing.
+  host.disk_full = [this] { return shards_[0]->disk.check(0) == DiskState::kReject; };
   host.confirmed = [this](int64_t sent_ns, Offset applied, bool clock_agrees) {
     for (auto& each : shards_) {
       each->post([clock_agrees, shard = each.get()] { shard->replicas.set_clock_agreement(clock_agrees); });

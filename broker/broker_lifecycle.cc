@@ -131,6 +131,7 @@ void BrokerLifecycle::heartbeat() {
   request.applied = host_.image()->applied();
   request.wants_shutdown = state_ == State::kLeaving;
   request.wall_ms = env_.clock().wall_ms();
+  request.disk_full = host_.disk_full();
   const int64_t sent_ns = env_.clock().monotonic_ns();
   controller_.call(std::move(request), kCallNs, [self = self_, sent_ns](const Result<peer::HeartbeatAnswer>& answer) {
     if (*self == nullptr) return;

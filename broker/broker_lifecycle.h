@@ -28,6 +28,8 @@ class BrokerLifecycle {
     std::function<void(UniqueFunction<void(std::vector<TopicPartition>)>)> open_logs;
     // The process has this epoch now; noted on the disk when this returns.
     std::function<Status(BrokerEpoch)> registered;
+    // It refuses records for want of space (S8).
+    std::function<bool()> disk_full;
     // The controller has confirmed a heartbeat that was sent then (R18); its metadata reached up to `applied`. And
     // whether this node's wall clock is that of most others (F14).
     std::function<void(int64_t sent_ns, Offset applied, bool clock_agrees)> confirmed;

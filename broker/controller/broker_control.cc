@@ -200,6 +200,21 @@ Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& 
   return result;
 }
 
+Step<int32_t> plan_relief(PlannedState& state, BrokerId broker, const std::set<BrokerId>& full, int32_t& moved) {
+  LiveBrokers live = state.live();
+  for (BrokerId each : full) live.eligible.erase(each);
+  bool complete = change_partitions(state,
+                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                        int32_t minimum) -> std::optional<PartitionImage> {
+                                      if (image.leader != broker) return std::nullopt;
+                                      auto next = hand_over(image, broker, live, minimum, false);
+                                      if (next) ++moved;
+                                      return next;
+                                    });
+  if (!complete) return std::nullopt;
+  return moved;
+}
+
 Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery, size_t& done) {
   size_t at = 0;
   const size_t before = done;

@@ -8,6 +8,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "broker/controller/controller.h"
@@ -57,6 +58,10 @@ Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch
 // An operator wants it to lead nothing for a while; it goes on following. `moved` partitions have another leader now,
 // `left` have nobody else in sync; the steps count together in `moved`.
 Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved);
+
+// Its disk is full (S8): it goes on following as long as it can, and those in sync whose disk is not, by `full`, lead.
+// How many partitions have another leader now, counted over the steps in `moved`.
+Step<int32_t> plan_relief(PlannedState& state, BrokerId broker, const std::set<BrokerId>& full, int32_t& moved);
 
 // A survivor of a lost quorum begins alone: every partition as after_lost_quorum() says, `done` of them in earlier
 // steps, and producer ids above all that can have been handed out.

@@ -225,6 +225,7 @@ void Controller::Impl::on_heartbeat(peer::HeartbeatRequest request, Reply<peer::
   constexpr int64_t kLatest_ms = int64_t{1} << 53;
   sessions.clock_told(request.broker, std::clamp<int64_t>(request.wall_ms, 0, kLatest_ms) - env.clock().wall_ms());
   if (!request.damaged.empty()) report_damage(request.broker, std::move(request.damaged));
+  hear_of_disk(request.broker, request.disk_full);
   ImagePtr now = image();
   const BrokerImage& broker = *now->find_broker(request.broker);
   if (request.wants_shutdown && broker.fenced) {
@@ -294,6 +295,28 @@ void Controller::Impl::report_damage(BrokerId broker, std::vector<TopicPartition
         (*self_copy)->damage_reported.erase(broker);
         (*self_copy)->hearings.look();
       });
+}
+
+// S8: a full disk leads nothing that another one in sync can lead. What it led comes back to it like to a broker that
+// was away (C14).
+void Controller::Impl::hear_of_disk(BrokerId broker, bool full) {
+  const bool news = sessions.disk_told(broker, full);
+  if (!full) {
+    if (news) returned.insert(broker);
+    if (news) look_at_leaders();
+    return;
+  }
+  returned.erase(broker);
+  auto plan = [impl = this, broker, moved = 0](PlannedState& state) mutable {
+    return plan_relief(state, broker, impl->sessions.with_full_disk(), moved);
+  };
+  submit<int32_t>(std::move(plan), [self_copy = self, broker](const api::Answer<int32_t>& moved) {
+    if (*self_copy == nullptr || !moved.ok() || moved.value() == 0) return;
+    (*self_copy)
+        ->env.log()
+        .warning("the disk of node ", broker.value(), " is full: of what it led ", moved.value(),
+                 " partitions have other leaders now");
+  });
 }
 
 void Controller::heartbeat(peer::HeartbeatRequest request, Reply<peer::HeartbeatAnswer> done) {

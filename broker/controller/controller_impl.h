@@ -93,6 +93,7 @@ struct Controller::Impl {
   void unfence(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
   void begin_shutdown(BrokerId broker, BrokerEpoch epoch, bool leaves_isr, Reply<peer::HeartbeatAnswer> done);
   void report_damage(BrokerId broker, std::vector<TopicPartition> damaged);
+  void hear_of_disk(BrokerId broker, bool full);
   peer::HeartbeatAnswer heartbeat_answer(BrokerId broker, BrokerEpoch epoch);
   std::optional<BrokerId> only_voter() const;
   int64_t now_ns() const { return env.clock().monotonic_ns(); }

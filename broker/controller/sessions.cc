@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 namespace trilog {
 
@@ -119,6 +120,19 @@ bool Sessions::clock_agrees(BrokerId broker, int64_t now_ns) const {
     agree += std::abs(*session.clock_ahead_ms - ahead_ms) <= kClocksApart_ms;
   }
   return 2 * agree > told;
+}
+
+bool Sessions::disk_told(BrokerId broker, bool full) {
+  auto found = sessions_.find(broker);
+  return found != sessions_.end() && std::exchange(found->second.disk_full, full) != full;
+}
+
+std::set<BrokerId> Sessions::with_full_disk() const {
+  std::set<BrokerId> brokers;
+  for (const auto& [id, session] : sessions_) {
+    if (session.disk_full) brokers.insert(id);
+  }
+  return brokers;
 }
 
 std::optional<Offset> Sessions::handed_over_at(BrokerId broker) const {

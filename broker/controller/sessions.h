@@ -53,6 +53,10 @@ class Sessions {
   void clock_told(BrokerId broker, int64_t ahead_ms);
   bool clock_agrees(BrokerId broker, int64_t now_ns) const;
 
+  // S8: whether the broker's disk takes records, as it told last, and all whose disk does not. True if that is news.
+  bool disk_told(BrokerId broker, bool full);
+  std::set<BrokerId> with_full_disk() const;
+
   // C9: where the hand-over of a broker that shuts down was committed.
   void handed_over(BrokerId broker, Offset at) { handed_over_[broker] = at; }
   std::optional<Offset> handed_over_at(BrokerId broker) const;
@@ -70,6 +74,7 @@ class Sessions {
     bool gone = false;
     Offset applied = kNoOffset;
     std::optional<int64_t> clock_ahead_ms;
+    bool disk_full = false;
   };
   struct Refusals {
     int64_t first_ns = 0;

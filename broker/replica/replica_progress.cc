@@ -50,6 +50,7 @@ void ReplicaProgress::refresh(const ReplicaPeers& peers, const PartitionImage& s
     Follower& follower = followers.emplace_back(known != nullptr ? *known : Follower{.broker = replica});
     const BrokerImage* broker = peers.image ? peers.image->find_broker(replica) : nullptr;
     follower.registered_epoch = broker != nullptr && !broker->fenced ? broker->epoch : BrokerEpoch(-1);
+    follower.leaving = broker != nullptr && broker->draining;
   }
   followers_ = std::move(followers);
 }
@@ -115,7 +116,8 @@ bool ReplicaProgress::in_maximal_isr(BrokerId broker) const {
 
 // R9, as far as it does not depend on positions.
 bool ReplicaProgress::may_join(const Follower& follower) const {
-  return follower.session_epoch >= BrokerEpoch(0) && follower.session_epoch == follower.registered_epoch;
+  return follower.session_epoch >= BrokerEpoch(0) && follower.session_epoch == follower.registered_epoch &&
+         !follower.leaving;
 }
 
 bool ReplicaProgress::behind(const Follower& follower, const Moment& at, int64_t lag_ns_max) const {

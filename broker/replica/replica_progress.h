@@ -22,6 +22,7 @@ class ReplicaProgress {
     BrokerId broker = kNoBroker;
     BrokerEpoch session_epoch{-1};     // the broker epoch of its session in this leader epoch; -1: none
     BrokerEpoch registered_epoch{-1};  // by metadata, if it is not fenced
+    bool leaving = false;              // by metadata, it shuts down (C9)
     Offset fetched = kNoOffset;
     Offset durable = kNoOffset;
     int64_t caught_up_ns = INT64_MIN;  // when it last had all that was there

@@ -22,6 +22,8 @@ void ReplicaManager::Impl::make_replication(ReplicaNetwork network) {
   fetch_range = std::move(network.fetch_range);
   self.network = std::move(network);
   self.peers.self = options.self;
+  // R18: a leader that is cut off stops taking writes before it would take others out of the ISR.
+  CHECK_GE(options.replica_lag_ms_max, options.session_ms);
   self.peers.silence_ns_max = options.session_ms * 1'000'000;
   self.peers.lag_ns_max = options.replica_lag_ms_max * 1'000'000;
   self.sessions = std::make_unique<ReplicationSessions>(

@@ -127,7 +127,7 @@ template <typename C>
 void describe(C& c, HeartbeatRequest& m) {
   all(c, m.broker, m.epoch, m.applied, m.wants_shutdown);
   partition_list(c, m.damaged, kPartitionsMax);
-  all(c, m.wall_ms);
+  all(c, m.wall_ms, m.disk_full);
 }
 template <typename C>
 void describe(C& c, HeartbeatAnswer& m) {

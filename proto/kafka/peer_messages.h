@@ -76,6 +76,7 @@ struct HeartbeatRequest {
   bool wants_shutdown = false;          // C9: move the leaders away
   std::vector<TopicPartition> damaged;  // replicas found damaged since the start, not repaired yet (S9)
   int64_t wall_ms = 0;                  // the broker's wall clock when it sent this (F14)
+  bool disk_full = false;               // it refuses records for want of space (S8): others should lead
   bool operator==(const HeartbeatRequest&) const = default;
 };
 struct HeartbeatAnswer {

@@ -252,7 +252,7 @@ class Clients:
         """Ends the load and records what is there at the end."""
         self.process.stdin.close()
         last = json.loads(self.process.stdout.readline())
-        self.process.wait(120)
+        self.process.wait(HEAL_S + 120)
         done = subprocess.run([self.program, "final", *self.common], capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             raise Failure(f"the final state could not be read: {done.stdout}{done.stderr}")
@@ -535,7 +535,6 @@ def run(options, folder):
                   f"{before['acknowledged'] + seen['acknowledged']}, refused {seen['refused']}, unknown {seen['unknown']}, longest gap "
                   f"{seen['gap_ms']:.0f} ms{' ' + json.dumps(problems) if options.verbose else ''}", flush=True)
         clients.tell(f"healed {HEAL_S * 1000}")
-        time.sleep(2)
         clients.finish()
         topic_ids = {topic: cluster.ask("topic", "show", topic)[0]["topic_id"] for topic in TOPICS}
         cluster.end()

@@ -26,7 +26,7 @@ void for_each_message(Check check) {
                               Recovered::kSomeDamaged,
                               {kFirst, kSecond}});
   check(RegisterBrokerAnswer{PeerError::kOtherDirectory, "no", BrokerEpoch(78)});
-  check(HeartbeatRequest{BrokerId(2), BrokerEpoch(78), Offset(900), true, {kSecond}});
+  check(HeartbeatRequest{BrokerId(2), BrokerEpoch(78), Offset(900), true, {kSecond}, 7, true});
   check(HeartbeatAnswer{PeerError::kNone, false, true, 12, Offset(77), true});
   check(AlterPartitionRequest{BrokerId(1),
                               BrokerEpoch(5),
@@ -63,7 +63,7 @@ TEST(PeerMessages, ReadBackWhatWasWritten) {
 TEST(PeerMessages, KeepTheirBytesForEver) {
   Bytes bytes = encode_peer_message(HeartbeatRequest{BrokerId(2), BrokerEpoch(258), Offset(3), true, {}, 259});
   const unsigned char expected[] = {0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0,
-                                    0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 3};
+                                    0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0};
   EXPECT_TRUE(bytes_equal(bytes, ByteView(reinterpret_cast<const std::byte*>(expected), sizeof(expected))));
 }
 

@@ -27,6 +27,7 @@ struct Player {
   LeaderEpoch last_epoch{0};
   Offset log_end{0};
   int64_t clock_ahead_ms = 0;
+  bool disk_full = false;
   std::optional<peer::HeartbeatAnswer> told;
 };
 
@@ -110,6 +111,7 @@ class Cluster {
     player.told.reset();
     peer::HeartbeatRequest request{BrokerId(player.id), player.epoch, node.image().applied(), wants_shutdown, {}};
     request.wall_ms = node.env->clock().wall_ms() + player.clock_ahead_ms;
+    request.disk_full = player.disk_full;
     node.controller->heartbeat(request, [&player](peer::HeartbeatAnswer answer) { player.told = answer; });
     ASSERT_TRUE(node.world.run_until([&] { return player.told.has_value(); }));
   }
@@ -578,6 +580,24 @@ TEST_F(LeadersReturn, NotWhatAnOperatorMovedOrDrained) {  // C14
   EXPECT_GT(drain(false)->moved, 0);
   ASSERT_NO_FATAL_FAILURE(cluster.live(10'000));
   EXPECT_EQ(cluster.led_by(to), 0);
+}
+
+TEST_F(LeadersReturn, AFullDiskLeadsNothingThatAnotherInSyncCanLead) {  // S8
+  ASSERT_NO_FATAL_FAILURE(cluster.live(1'000));
+  ASSERT_EQ(cluster.led_by(2), 1);
+  cluster.players[2].disk_full = true;
+  ASSERT_NO_FATAL_FAILURE(cluster.live(1'000));
+  EXPECT_EQ(cluster.led_by(2), 0);
+  for (int p = 0; p < 3; ++p) EXPECT_EQ(cluster.part(p).isr.size(), 3u);  // it follows as long as it can
+  cluster.players[3].disk_full = true;
+  ASSERT_NO_FATAL_FAILURE(cluster.live(10'000));
+  EXPECT_EQ(cluster.led_by(4), 3);
+  cluster.players[4].disk_full = true;
+  ASSERT_NO_FATAL_FAILURE(cluster.live(1'000));
+  EXPECT_EQ(cluster.led_by(4), 3);  // nobody is better off
+  for (int id : {2, 3, 4}) cluster.players[id].disk_full = false;
+  ASSERT_NO_FATAL_FAILURE(cluster.live(4'500));
+  for (int id : {2, 3, 4}) EXPECT_EQ(cluster.led_by(id), 1) << id;
 }
 
 TEST(ControllerCluster, DamageReportedByABrokerMovesItsLeadershipAway) {  // S9

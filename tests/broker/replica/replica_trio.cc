@@ -83,10 +83,10 @@ void ReplicaTrio::enroll(int number) {
   });
 }
 
-void ReplicaTrio::fence(int number) {
+void ReplicaTrio::fence(int number, bool leaving) {
   const BrokerId id(number);
   if (!unfenced.contains(id)) return;
-  std::vector<MetadataRecord> records{FenceBrokerRecord{id, epochs[id], true}};
+  std::vector<MetadataRecord> records{FenceBrokerRecord{id, epochs[id], !leaving, leaving}};
   unfenced.erase(id);
   take_out(id, records);
   commit(records);

@@ -101,7 +101,7 @@ class ReplicaTrio {
                            api::Durability durability = api::Durability::kSynced, int leader = 1);
   // C3: the new process takes the place of the old one; whatever it was in sync with it has to prove again.
   void enroll(int number);
-  void fence(int number);
+  void fence(int number, bool leaving = false);
   void unfence(int number);
   // A planned move to a member of the ISR.
   void move_leader(const TopicPartition& partition, int to);

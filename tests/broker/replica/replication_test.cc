@@ -535,6 +535,19 @@ TEST(Replication, AFencedFollowerIsNotLetIn) {  // R9
   EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }));
 }
 
+TEST(Replication, AFollowerThatShutsDownIsNeitherAskedForNorWaitedFor) {  // C9
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders");
+  trio.append(orders, "a");
+  trio.fence(3, true);
+  trio.run_ms(2'000);
+  EXPECT_EQ(trio.nodes.at(1).isr_requests + trio.nodes.at(2).isr_requests, 0u);
+  EXPECT_EQ(trio.position(3, orders).durable_end, Offset(1));
+  trio.nodes.at(3).disk->hold_syncs(true);
+  EXPECT_EQ(error_of(trio.append(orders, "b")), std::nullopt);
+  EXPECT_EQ(trio.position(3, orders).durable_end, Offset(1));
+}
+
 TEST(Replication, BrokenConnectionsAreOpenedAgainWithoutLosingAnything) {
   ReplicaTrio trio;
   const TopicPartition orders = trio.add_topic("orders");

@@ -5,8 +5,9 @@
 //   chaos_client final --servers A,B,C --history FILE --topic NAME:PARTITIONS…
 //
 // load works until standard input ends, then waits for outstanding answers. Lines of standard input: "mark" prints the
-// counts since the last mark; "healed MS" records that everything must work within so long from now on. final appends
-// what is there at the end. Exit status: 0, 1 if the final state could not be read, 2 for wrong arguments.
+// counts since the last mark; "healed MS" records that everything must work within so long from now on, and the load
+// goes on until it did or so long has passed. final appends what is there at the end. Exit status: 0, 1 if the final
+// state could not be read, 2 for wrong arguments.
 #include <charconv>
 #include <chrono>
 #include <iostream>
@@ -129,18 +130,19 @@ int load(const Arguments& arguments) {
   Recorder recorder(arguments.history);
   Stage stage{arguments.workload, recorder};
   std::vector<std::thread> actors = start(stage);
+  history::Healed healed;
   std::string line;
   while (std::getline(std::cin, line)) {
     if (line == "mark") {
       std::cout << recorder.summary() << std::endl;
     } else if (line.starts_with("healed ")) {
-      history::Healed healed;
       healed.client = "harness";
       healed.invoked_ns = healed.answered_ns = now_ns();
       if (read(line.substr(7), healed.bound_ns)) healed.bound_ns *= 1'000'000;
       recorder.add(history::AnyOperation(healed));
     }
   }
+  while (now_ns() < healed.invoked_ns + healed.bound_ns && recorder.unserved_since(healed.invoked_ns)) stage.rest(5);
   stage.over = true;
   for (std::thread& actor : actors) actor.join();
   std::cout << recorder.summary() << std::endl;

@@ -39,6 +39,7 @@ void Recorder::add(const history::Produce& produce) {
     counts_.gap_end_ns = produce.answered_ns;
   }
   last = std::max(last, produce.answered_ns);
+  served("partition " + produce.partition.topic + "/" + std::to_string(produce.partition.index), produce.invoked_ns);
 }
 
 void Recorder::add(const history::Fetch& fetch) {
@@ -50,7 +51,19 @@ void Recorder::add(const history::Fetch& fetch) {
 void Recorder::add(const history::Commit& commit) {
   std::lock_guard lock(mutex_);
   write(commit);
-  if (commit.outcome == history::Outcome::kOk) ++counts_.commits;
+  if (commit.outcome != history::Outcome::kOk) return;
+  ++counts_.commits;
+  served("group " + commit.group, commit.invoked_ns);
+}
+
+void Recorder::served(const std::string& what, int64_t invoked_ns) {
+  int64_t& last = last_served_ns_[what];
+  last = std::max(last, invoked_ns);
+}
+
+bool Recorder::unserved_since(int64_t since_ns) {
+  std::lock_guard lock(mutex_);
+  return std::ranges::any_of(last_served_ns_, [&](const auto& each) { return each.second < since_ns; });
 }
 
 void Recorder::problem(const std::string& what, const std::string& message) {

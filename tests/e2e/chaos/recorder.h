@@ -28,8 +28,12 @@ class Recorder {
   // A JSON object of all that was counted since the last one: acknowledgements, refusals, unknown outcomes, records
   // read, commits, the longest time between two acknowledgements of one partition (acks all), and the problems.
   std::string summary();
+  // Whether a partition that took a write (acks all) or a group that took a commit before took none that was asked of
+  // it since then: what X18 is judged by.
+  bool unserved_since(int64_t since_ns);
 
  private:
+  void served(const std::string& what, int64_t invoked_ns);
   void write(const history::AnyOperation& operation);
 
   struct Counts {
@@ -42,6 +46,7 @@ class Recorder {
   Counts counts_;                                               // guarded by mutex_
   int64_t counted_since_ns_ = 0;                                // guarded by mutex_
   std::map<history::Partition, int64_t> last_acknowledged_ns_;  // guarded by mutex_
+  std::map<std::string, int64_t> last_served_ns_;  // when it was asked what was granted last; guarded by mutex_
 };
 
 }  // namespace trilog::chaos
