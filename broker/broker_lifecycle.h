@@ -54,7 +54,7 @@ class BrokerLifecycle {
 
   BrokerEpoch epoch() const { return epoch_; }  // -1: not registered yet
 
-  static constexpr int64_t kHeartbeatNs = 500'000'000;
+  static constexpr int64_t kHeartbeatNs = 700'000'000;
   static constexpr int64_t kCallNs = 1'000'000'000;
   static constexpr int64_t kRetryNs = 50'000'000;
   static constexpr int64_t kEagerNs = 20'000'000;  // while it is fenced, or leaving

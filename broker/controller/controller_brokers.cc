@@ -241,18 +241,19 @@ void Controller::Impl::on_heartbeat(peer::HeartbeatRequest request, Reply<peer::
   } else if (broker.fenced && request.applied.value() >= request.epoch.value() && request.applied >= fenced_at) {
     return unfence(request.broker, request.epoch, std::move(done));
   }
-  confirm(request.broker, request.epoch, std::move(done));
+  confirm(request.broker, request.epoch, !request.wants_shutdown && !broker.fenced, std::move(done));
 }
 
 // R18: who hears this leads on for the time of a session. A controller that stood still does not know yet that another
 // one was elected meanwhile, so a majority has to say that it still leads.
-void Controller::Impl::confirm(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done) {
-  log.read_index([self_copy = self, broker, epoch, done = std::move(done)](const Result<Offset>& leads) mutable {
-    Impl* impl = *self_copy;
-    if (impl == nullptr || impl->stopped) return done(peer::HeartbeatAnswer{PeerError::kStopping});
-    if (!leads.ok() || !impl->active) return done(peer::HeartbeatAnswer{PeerError::kNotController});
-    done(impl->heartbeat_answer(broker, epoch));
-  });
+void Controller::Impl::confirm(BrokerId broker, BrokerEpoch epoch, bool patiently, Reply<peer::HeartbeatAnswer> done) {
+  log.read_index(patiently,
+                 [self_copy = self, broker, epoch, done = std::move(done)](const Result<Offset>& leads) mutable {
+                   Impl* impl = *self_copy;
+                   if (impl == nullptr || impl->stopped) return done(peer::HeartbeatAnswer{PeerError::kStopping});
+                   if (!leads.ok() || !impl->active) return done(peer::HeartbeatAnswer{PeerError::kNotController});
+                   done(impl->heartbeat_answer(broker, epoch));
+                 });
 }
 
 // The answer comes when it is done, so that the broker serves as soon as it may.

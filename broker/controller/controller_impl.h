@@ -89,7 +89,7 @@ struct Controller::Impl {
   // Of a process that is the registered one; else what to tell it.
   peer::PeerError hear(BrokerId broker, BrokerEpoch epoch, std::optional<Offset> applied);
   void on_heartbeat(peer::HeartbeatRequest request, Reply<peer::HeartbeatAnswer> done);
-  void confirm(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
+  void confirm(BrokerId broker, BrokerEpoch epoch, bool patiently, Reply<peer::HeartbeatAnswer> done);
   void unfence(BrokerId broker, BrokerEpoch epoch, Reply<peer::HeartbeatAnswer> done);
   void begin_shutdown(BrokerId broker, BrokerEpoch epoch, bool leaves_isr, Reply<peer::HeartbeatAnswer> done);
   void report_damage(BrokerId broker, std::vector<TopicPartition> damaged);

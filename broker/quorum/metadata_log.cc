@@ -171,14 +171,14 @@ void RaftMetadataLog::propose(std::vector<Bytes> records, UniqueFunction<void(Re
   process_later();
 }
 
-void RaftMetadataLog::read_index(UniqueFunction<void(Result<Offset>)> done) {
+void RaftMetadataLog::read_index(bool patiently, UniqueFunction<void(Result<Offset>)> done) {
   if (closing_ || !leading()) {
     return answer(std::move(done), Status(Errc::kFailed, "this node does not lead the metadata log"));
   }
   if (reads_.size() >= kProposalsWaitingMax) {
     return answer(std::move(done), Status(Errc::kBusy, std::to_string(kProposalsWaitingMax) + " reads wait"));
   }
-  reads_.push_back({raft_->ask_round(), raft_->committed(), std::move(done)});
+  reads_.push_back({raft_->ask_round(patiently), raft_->committed(), std::move(done)});
   process_later();
 }
 

@@ -54,7 +54,7 @@ struct MetadataLogConfig {
   uint64_t snapshot_bytes = 1u << 20;  // asks for a snapshot after so many bytes of entries
   bool was_member = false;             // this node has registered before: an empty folder is damage, not new (S14)
   int64_t election_timeout_ns = 500'000'000;  // drawn from [this, twice this)
-  int64_t heartbeat_ns = 200'000'000;
+  int64_t heartbeat_ns = 250'000'000;
 };
 
 inline constexpr size_t kProposalsWaitingMax = 64;
@@ -104,7 +104,8 @@ class MetadataLog : public PeerListener {
   virtual void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) = 0;
   // Confirms with a majority that this node still leads (Q7). `done`: the exclusive end of what is applied here, which
   // covers everything committed before the call; kFailed if this node does not lead. At most kProposalsWaitingMax wait.
-  virtual void read_index(UniqueFunction<void(Result<Offset>)> done) = 0;
+  // Patiently: within `heartbeat_ns`, at no cost of its own.
+  virtual void read_index(bool patiently, UniqueFunction<void(Result<Offset>)> done) = 0;
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
   virtual BrokerId leader() const = 0;   // kNoBroker if not known

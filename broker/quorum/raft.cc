@@ -96,10 +96,7 @@ void Raft::tick(int64_t now_ns) {
     transfer_target_ = kNoBroker;
     transfer_deadline_ns_ = INT64_MAX;
   }
-  if (now_ns_ >= heartbeat_deadline_ns_) {
-    heartbeat_deadline_ns_ = now_ns_ + config_.heartbeat_ns;
-    broadcast(true);
-  }
+  if (now_ns_ >= heartbeat_deadline_ns_) beat(false);
 }
 
 int64_t Raft::next_deadline_ns() const {
@@ -278,6 +275,7 @@ void Raft::become_leader() {
   leader_ = config_.self.id;
   peers_.clear();
   sync_peers();
+  round_waits_ = false;
   heartbeat_deadline_ns_ = now_ns_ + config_.heartbeat_ns;
   quorum_deadline_ns_ = now_ns_ + config_.election_timeout_ns;
   append_own(config_.no_op, 1);

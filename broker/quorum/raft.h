@@ -102,9 +102,10 @@ class Raft {
   void peer_present(const Voter& peer, int64_t now_ns);
   // A snapshot on its way to this peer moves: it is not sent again yet.
   void snapshot_moves(BrokerId peer, int64_t now_ns);
-  // Begins a round of asking a majority whether this node still leads (Q7); 0 if it does not lead. The round is
-  // confirmed once confirmed_round() has reached it in the same term.
-  uint64_t ask_round();
+  // A round of asking a majority whether this node still leads (Q7); 0 if it does not lead. It begins at once, or
+  // patiently with the next heartbeat, which then costs no message more. The round is confirmed once confirmed_round()
+  // has reached it in the same term.
+  uint64_t ask_round(bool patiently = false);
   uint64_t confirmed_round() const;
 
   bool has_ready() const;
@@ -193,6 +194,8 @@ class Raft {
   void replicate_to(BrokerId to, bool heartbeat);
   void send_snapshot(BrokerId to, Progress& progress);
   void broadcast(bool heartbeat);
+  // A heartbeat to everyone.
+  void beat(bool new_round);
   void advance_commit();
   void commit_to(Offset end);
 
@@ -219,7 +222,8 @@ class Raft {
   // As a leader.
   std::map<BrokerId, Progress> peers_;  // voters, and learners that are present
   uint64_t round_ = 0;
-  Offset term_begin_end_;  // end of the no-op of this term
+  bool round_waits_ = false;  // the next heartbeat begins another one
+  Offset term_begin_end_;     // end of the no-op of this term
   int64_t heartbeat_deadline_ns_ = INT64_MAX;
   int64_t quorum_deadline_ns_ = INT64_MAX;
   BrokerId transfer_target_ = kNoBroker;

@@ -34,7 +34,7 @@ class RaftMetadataLog final : public MetadataLog {
   Status load();
   void start() override;
   void propose(std::vector<Bytes> records, UniqueFunction<void(Result<Offset>)> done) override;
-  void read_index(UniqueFunction<void(Result<Offset>)> done) override;
+  void read_index(bool patiently, UniqueFunction<void(Result<Offset>)> done) override;
   bool leading() const override { return raft_ && raft_->leading() && !stopped(); }
   Term term() const override { return raft_ ? raft_->term() : log_ ? log_->hard_state().term : Term(0); }
   BrokerId leader() const override { return raft_ ? raft_->leader() : kNoBroker; }

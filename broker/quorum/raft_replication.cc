@@ -233,11 +233,20 @@ void Raft::snapshot_moves(BrokerId id, int64_t now_ns) {
 
 // --- confirming the leadership (Q7) ----------------------------------------------------------------------------------
 
-uint64_t Raft::ask_round() {
+uint64_t Raft::ask_round(bool patiently) {
   if (!leading() || !should_lead()) return 0;
-  ++round_;
-  broadcast(true);
+  if (patiently && voters().size() > 1) {
+    round_waits_ = true;
+    return round_ + 1;
+  }
+  beat(true);
   return round_;
+}
+
+void Raft::beat(bool new_round) {
+  if (std::exchange(round_waits_, false) || new_round) ++round_;
+  heartbeat_deadline_ns_ = now_ns_ + config_.heartbeat_ns;
+  broadcast(true);
 }
 
 uint64_t Raft::confirmed_round() const {

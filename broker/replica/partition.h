@@ -101,8 +101,8 @@ class Partition {
   // Batches as the leader stored them. kCorruption, with nothing appended, if they do not continue this log.
   Status append_from_leader(ByteView batches);
   void leader_told(Offset high_watermark, Offset log_start);
-  // R11: where this log has to be cut, given what the leader answered. An error if that is below the high watermark
-  // (R15) or not to be found; then the replica has to stop.
+  // R11: where this log has to be cut, given what the leader answered; below the log's start if nothing of it is the
+  // leader's. kFailed if that is below the high watermark (R15): then the replica has to stop.
   Result<Offset> cut_point(const EpochEnd& leader) const;
   // From now on the mark is no higher than this: it has to be on the disk before the log is cut (S2).
   void lower_mark(const LogMark& mark) { lowered_mark_ = mark; }

@@ -120,10 +120,10 @@ Result<Offset> Partition::cut_point(const EpochEnd& leader) const {
   Offset own = log_start();
   if (!epochs.entries().empty() && leader.epoch >= epochs.entries().front().epoch) {
     const EpochEnd end = epochs.end_of(leader.epoch, log_end());
-    own = end.end == kNoOffset ? log_end() : end.end;
+    own = std::max(end.end == kNoOffset ? log_end() : end.end, log_start());
   }
-  Offset cut = std::max(std::min(leader.end, own), log_start());
-  if (cut < log_end()) {
+  Offset cut = std::min(leader.end, own);
+  if (log_start() <= cut && cut < log_end()) {
     // A batch is cut as a whole.
     if (const DamagedRange* damage = log_->damage_at(cut)) {
       cut = damage->first;
@@ -157,7 +157,8 @@ Status Partition::cut_to(Offset end) {
 Status Partition::restart_at(Offset start) {
   lowered_mark_.reset();
   Status restarted = log_->restart_at(start);
-  high_watermark_ = std::max(high_watermark_, log_->log_start());
+  high_watermark_ = log_->log_start();
+  leader_high_watermark_ = std::min(leader_high_watermark_, high_watermark_);
   return restarted;
 }
 

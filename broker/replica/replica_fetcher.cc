@@ -241,7 +241,7 @@ void ReplicaFetcher::on_close(BrokerId from, const peer::CloseSession& message) 
     Follow* follow = by_session(from, item.session);
     if (follow == nullptr || (follow->state != State::kOpening && follow->state != State::kOpen)) continue;
     if (item.reason == CloseReason::kBelowLogStart && item.log_start > follow->partition->log_end()) {
-      restart(*follow, item.log_start);
+      restart(*follow, item.log_start, "the leader has nothing older");
     } else {
       // Of a leader that changed metadata will tell; asking again now and then does no harm.
       retry_later(*follow);
@@ -260,7 +260,8 @@ void ReplicaFetcher::on_epoch_end(BrokerId from, const peer::EpochEnd& message) 
 void ReplicaFetcher::cut(Follow& follow, const EpochEnd& leader) {
   Partition& partition = *follow.partition;
   Result<Offset> to = partition.cut_point(leader);
-  if (!to.ok()) return halt(follow, to.status());
+  if (!to.ok()) return refused(follow, to.status());
+  if (leader.end < partition.log_start()) return restart(follow, *to, "the leader has nothing that is here");
   if (*to >= partition.log_end()) return retry_later(follow);
   env_.log().info(partition.name(), ": cut from offset ", partition.log_end(), " to ", *to,
                   ": the leader's log goes on differently there");
@@ -273,8 +274,8 @@ void ReplicaFetcher::cut(Follow& follow, const EpochEnd& leader) {
   change_log(follow, mark, [to = *to](Partition& changed) { return changed.cut_to(to); });
 }
 
-void ReplicaFetcher::restart(Follow& follow, Offset start) {
-  env_.log().info(follow.partition->name(), ": begins again at offset ", start, ": the leader has nothing older");
+void ReplicaFetcher::restart(Follow& follow, Offset start, const char* why) {
+  env_.log().info(follow.partition->name(), ": begins again at offset ", start, ": ", why);
   const LogMark mark{.durable_end = start, .high_watermark = start, .log_start = start, .segment = Offset(-1)};
   change_log(follow, mark, [start](Partition& changed) { return changed.restart_at(start); });
 }
@@ -293,11 +294,19 @@ void ReplicaFetcher::change_log(Follow& follow, const LogMark& mark, UniqueFunct
         Follow& again = found->second;
         if (!persisted.ok()) return retry_later(again);
         again.state = State::kWaiting;
-        if (Status changed = change(*again.partition); !changed.ok()) return halt(again, changed);
+        if (Status changed = change(*again.partition); !changed.ok()) return refused(again, changed);
         host_.moved(*again.partition, 0);
         leave(again, false);
         begin(again);
       });
+}
+
+void ReplicaFetcher::refused(Follow& follow, const Status& why) {
+  // What cannot be read now may be readable, or mended, in a while (S9). Nothing was changed.
+  const bool unreadable = why.code() == Errc::kIo || why.code() == Errc::kCorruption;
+  if (!unreadable || follow.partition->failed()) return halt(follow, why);
+  env_.log().warning(follow.partition->name(), " tries again to follow node ", follow.leader, ": ", why.to_string());
+  retry_later(follow);
 }
 
 void ReplicaFetcher::halt(Follow& follow, const Status& why) {

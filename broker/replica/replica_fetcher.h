@@ -96,9 +96,11 @@ class ReplicaFetcher {
   bool apply(Follow& follow, const peer::Push::Partition& item, ByteView batches);
   void append_failed(Follow& follow, const Status& why);
   void cut(Follow& follow, const EpochEnd& leader);
-  void restart(Follow& follow, Offset start);
+  void restart(Follow& follow, Offset start, const char* why);
   // Persists the lowered mark, then runs `change` on the log, unless the session is over by then.
   void change_log(Follow& follow, const LogMark& mark, UniqueFunction<Status(Partition&)> change);
+  // The own log could not be changed: tries again later, or stops following.
+  void refused(Follow& follow, const Status& why);
   void halt(Follow& follow, const Status& why);
   void report(Follow& follow);
   void report_later();

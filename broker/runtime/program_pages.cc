@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <utility>
 
 namespace trilog {
 namespace {
@@ -56,9 +57,12 @@ void ProgramPages::give_back_if_quiet() {
   const bool quiet = static_cast<double>(used_ns - used_ns_) < kQuietShare * static_cast<double>(now_ns - seen_ns_);
   seen_ns_ = now_ns;
   used_ns_ = used_ns;
-  if (!quiet || resident_bytes() < resident_bytes_ + kWorthwhileBytes) return;
+  if (!quiet) return;
+  const size_t now_bytes = resident_bytes();
+  if (std::exchange(coming_back_, false)) resident_bytes_ = now_bytes;
+  if (now_bytes < resident_bytes_ + kWorthwhileBytes) return;
   give_back();
-  resident_bytes_ = resident_bytes();
+  coming_back_ = true;
 }
 
 }  // namespace trilog

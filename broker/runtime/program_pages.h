@@ -11,8 +11,8 @@ namespace trilog {
 // Of one thread.
 class ProgramPages {
  public:
-  // Call every few seconds: if little happened since the last call, and much more is in memory than after the last
-  // time, all pages that come unchanged from files are given up.
+  // Call every few seconds: if little happened since the last call, and much more is in memory than what had come back
+  // by itself after the last time, all pages that come unchanged from files are given up.
   void give_back_if_quiet();
 
  private:
@@ -21,7 +21,8 @@ class ProgramPages {
 
   int64_t seen_ns_ = 0;  // at the last call
   int64_t used_ns_ = 0;
-  size_t resident_bytes_ = 0;  // after the last time
+  bool coming_back_ = false;   // given back at the last call
+  size_t resident_bytes_ = 0;  // what is needed all the time
 };
 
 }  // namespace trilog

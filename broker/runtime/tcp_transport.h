@@ -28,7 +28,7 @@ struct TcpTransportOptions {
   // --- limits ---
   int64_t connect_limit_ms = 1'000;
   int64_t hello_limit_ms = 5'000;    // from an accepted connection to its whole hello, and for the answer
-  int64_t idle_ms = 200;             // a control channel with nothing to say says so this often
+  int64_t idle_ms = 250;             // a control channel with nothing to say says so this often
   int64_t silence_limit_ms = 1'000;  // a control channel that hears nothing for so long ends, and the others with it
   int64_t retry_ms_min = 10;         // between attempts to connect, doubled up to
   int64_t retry_ms_max = 1'000;      // this, and shortened at random by up to half

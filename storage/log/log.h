@@ -108,9 +108,10 @@ class Log {
   // half-way is fatal (S3), as one of restart_at() is: only the next open knows what is there then.
   Status truncate_to(Offset end);
 
-  // Forgets all records; the log is empty and goes on at `start` (>= log_start). The mark with that start must have
-  // been persisted before, as both its log_start and its durable_end: a crash in between is then finished at the next
-  // open. Blocking. For a follower that is behind its leader's log start.
+  // Forgets all records; the log is empty and goes on at `start`. The mark with that start must have been persisted
+  // before, as both its log_start and its durable_end: a crash in between is then finished at the next open, or, with
+  // a start below log_start, nothing was forgotten. Blocking. For a follower that is behind its leader's log start, or
+  // has nothing that its leader has.
   Status restart_at(Offset start);
 
   // Records below `offset` (log_start..log_end) may go: whole segments below it are removed at the next retention run.

@@ -106,16 +106,18 @@ Status Log::truncate_to(Offset end) {
   epochs_.truncate_from_end(end);
   impl_->roll_next = false;
   Status status = impl_->cut(*last, position, end);
+  if (status.ok()) {
+    durable_end_ = end;
+    impl_->durable_segment = impl_->active().base();
+    impl_->durable_position = impl_->active().known_size();
+    producers_.clear();
+    status = impl_->restore_producers();  // without them a retry would be stored twice
+  }
   if (!status.ok()) {
     impl_->fail(status);
     impl_->env.fatal(status.with_context("cutting " + directory_));
-    return status;
   }
-  durable_end_ = end;
-  impl_->durable_segment = impl_->active().base();
-  impl_->durable_position = impl_->active().known_size();
-  producers_.clear();
-  return impl_->restore_producers();
+  return status;
 }
 
 // Files go one by one from the end, each removal durable before the next: a crash in between leaves no gap, which
@@ -146,7 +148,7 @@ Status Log::Impl::cut(Segment& last, uint64_t position, Offset end) {
 
 Status Log::restart_at(Offset start) {
   if (failed_) return Status(Errc::kFailed, directory_ + " failed earlier");
-  CHECK_GE(start, log_start_);
+  CHECK_GE(start, Offset(0));
   ++impl_->truncations;
   impl_->cancel_repair();
   log_start_ = log_end_ = durable_end_ = start;

@@ -52,6 +52,8 @@ void Nemesis::undo_later(int64_t least_ns, int64_t most_ns, UniqueFunction<void(
 void Nemesis::start_later(int node, int64_t least_ns, int64_t most_ns) {
   const int64_t delay = least_ns + static_cast<int64_t>(random_.below(static_cast<uint64_t>(most_ns - least_ns + 1)));
   context_.gateway.after(delay, [this, node] {
+    // A stop can take long on a slow disk.
+    if (context_.cluster.state(node) == sim::SimCluster::State::kStopping) return start_later(node, kSecond, kSecond);
     if (context_.cluster.runs(node)) return;
     context_.journal.note("node " + std::to_string(node) + " starts");
     context_.cluster.start(node);
@@ -368,7 +370,7 @@ void Nemesis::heal() {
     cluster.disk(node).clear_faults();
     cluster.disk(node).set_capacity(UINT64_MAX);
     cluster.disk(node).set_sync_delay(50'000, 200'000);
-    if (!cluster.runs(node)) start_later(node, 1 * kMs, 500 * kMs);
+    start_later(node, 1 * kMs, 500 * kMs);
   }
 }
 

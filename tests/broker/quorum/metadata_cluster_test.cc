@@ -299,16 +299,31 @@ TEST_F(RunningCluster, ACleanStopOfTheLeaderHandsOverWithoutAnElectionTimeout) {
 
 TEST_F(RunningCluster, AReadIsConfirmedByAMajority) {
   std::optional<Result<Offset>> read;
-  cluster.log(leader).read_index([&](Result<Offset> at) { read = std::move(at); });
+  cluster.log(leader).read_index(false, [&](Result<Offset> at) { read = std::move(at); });
   EXPECT_FALSE(read.has_value());
   cluster.run_for(20);
   ASSERT_TRUE(read && read->ok());
   EXPECT_GE(**read, cluster.node(leader).next);
   read.reset();
-  cluster.log(follower).read_index([&](Result<Offset> at) { read = std::move(at); });
+  cluster.log(follower).read_index(false, [&](Result<Offset> at) { read = std::move(at); });
   cluster.run_for(20);
   ASSERT_TRUE(read.has_value());
   EXPECT_FALSE(read->ok());
+}
+
+TEST_F(RunningCluster, APatientReadIsConfirmedByTheNextHeartbeatAndSendsNothingOfItsOwn) {
+  auto frames_in = [&](int64_t ms) {
+    const uint64_t before = cluster.network().counts().frames;
+    cluster.run_for(ms);
+    return cluster.network().counts().frames - before;
+  };
+  const uint64_t idle = frames_in(1'000);
+  int confirmed = 0;
+  for (int i = 0; i < 10; ++i) {
+    cluster.log(leader).read_index(true, [&](Result<Offset> at) { confirmed += at.ok() ? 1 : 0; });
+  }
+  EXPECT_EQ(frames_in(1'000), idle);
+  EXPECT_EQ(confirmed, 10);
 }
 
 TEST_F(RunningCluster, ALeaderThatWasReplacedUnawaresConfirmsNoRead) {
@@ -316,7 +331,7 @@ TEST_F(RunningCluster, ALeaderThatWasReplacedUnawaresConfirmsNoRead) {
   cluster.run_for(100);
   ASSERT_TRUE(cluster.log(leader).leading());  // it does not know yet
   std::optional<Result<Offset>> read;
-  cluster.log(leader).read_index([&](Result<Offset> at) { read = std::move(at); });
+  cluster.log(leader).read_index(false, [&](Result<Offset> at) { read = std::move(at); });
   cluster.run_for(300);
   EXPECT_FALSE(read.has_value());
   cluster.run_for(2'000);

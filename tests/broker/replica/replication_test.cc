@@ -251,6 +251,35 @@ TEST(Replication, WhatOnlyTheOldLeaderHadIsCutWhenItComesBack) {  // R10, R11
   EXPECT_EQ(trio.values(1, orders), (Values{"a", "b"}));
 }
 
+TEST(Replication, ACutForWhichTheDiskRefusesAReadIsMadeAllTheSame) {  // S9, S3
+  for (uint64_t n = 1; n <= 6; ++n) {
+    SCOPED_TRACE("read number " + std::to_string(n));
+    ReplicaTrio trio;
+    const TopicPartition orders = trio.add_topic("orders");
+    trio.append(orders, "a");
+    trio.network.isolate(BrokerId(1));
+    trio.begin_append(1, orders, make_batch({{"k", "lost"}}));
+    trio.nodes.at(1).hears_controller = false;
+    trio.fence(1);
+    trio.run_ms(200);
+    trio.append(orders, "b");
+    trio.nodes.at(1).disk->add_fault({.call = sim::DiskCall::kRead, .path_part = ".log", .first = n});
+    trio.network.heal();
+    trio.nodes.at(1).hears_controller = true;
+    trio.unfence(1);
+    if (!trio.run_until([&] { return trio.all_in_sync(orders); }, 5'000)) {
+      EXPECT_FALSE(trio.nodes.at(1).env->fatal_status().ok()) << "it stands still";  // half-way
+      trio.crash(1);
+      trio.start(1);
+      EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }, 5'000));
+    }
+    trio.run_ms(200);
+    trio.move_leader(orders, 1);
+    trio.run_ms(200);
+    EXPECT_EQ(trio.values(1, orders), (Values{"a", "b"}));
+  }
+}
+
 // A follower restarts with its own old high watermark and must not cut to that (KIP-101, scenario 1).
 TEST(Replication, AFollowerDoesNotCutToItsOwnOldHighWatermark) {  // R10
   ReplicaTrio trio;
@@ -489,6 +518,37 @@ TEST(Replication, AReplicaIsCutBelowItsHighWatermarkIfAnOperatorAcceptedTheLoss)
   trio.network.heal();
   trio.run_ms(1'000);
   EXPECT_EQ(end_of(trio, 1, orders), Offset(1));
+}
+
+// By seed 24934 of the simulator.
+TEST(Replication, AReplicaAboveTheEndOfALeaderElectedAtAPriceBeginsAgainThere) {  // R15
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders");
+  for (int i = 0; i < 5; ++i) trio.append(orders, "old");
+  bool trimmed = false;
+  trio.nodes.at(1).replicas->trim(orders, Offset(4), [&](const auto& ends) { trimmed = ends.ok(); });
+  EXPECT_TRUE(trio.run_until([&] { return trimmed; }));
+  trio.append(orders, "kept");
+  trio.run_ms(200);
+  ASSERT_EQ(trio.position(2, orders).log_start, Offset(4));
+  trio.crash(3);
+  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
+  trio.network.isolate(BrokerId(3));
+  trio.start(3);
+  trio.run_ms(50);
+  ReplicaTrio::State& state = trio.states.at(orders);
+  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
+  state.loss_epoch = state.leader_epoch + 1;
+  trio.move_leader(orders, 3);
+  trio.network.heal();
+  EXPECT_TRUE(
+      trio.run_until([&] { return end_of(trio, 1, orders) == Offset(0) && end_of(trio, 2, orders) == Offset(0); }));
+  EXPECT_EQ(error_of(trio.append(orders, "after")), std::nullopt);
+  EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }));
+  for (int node = 1; node <= 3; ++node) EXPECT_EQ(trio.position(node, orders).log_start, Offset(0)) << node;
+  trio.move_leader(orders, 1);
+  trio.run_ms(200);
+  EXPECT_EQ(trio.values(1, orders), (Values{"after"}));
 }
 
 // By seed 300 of the simulator: the leader's own sync is the last thing that a follower waits for.

@@ -155,6 +155,24 @@ TEST_F(LogFaultTest, AReadErrorIsAnswered) {
   expect_all_there();
 }
 
+// By seed 20767 of the simulator.
+TEST_F(LogFaultTest, IndexesMadeWithoutARangeThatCouldNotBeReadAreKnownToHaveAHole) {  // S9
+  open();
+  for (int i = 0; i < 8; ++i) append(2);
+  sync();
+  const LogSlice refused = *log->read(Offset(6), 1, log->log_end());
+  const LogMark mark = log->mark(log->durable_end());
+  crash(sim::CrashPolicy::keep_all());
+  open(mark);
+  log->report_damage({.first = refused.first,
+                      .next_good = refused.first + 2,
+                      .file = refused.file,
+                      .position = refused.slice.position,
+                      .what = "the disk refused to read it"});
+  EXPECT_TRUE(log->find_timestamp(kTestTimestampMs, log->log_end()).ok());
+  log->check_invariants();
+}
+
 // --- flipped bits
 
 class LogFlipTest : public testing::LogFixture {

@@ -562,6 +562,25 @@ TEST_F(LogTest, RestartsAtALaterOffset) {
   expect_all_there();
 }
 
+TEST_F(LogTest, RestartsAtAnEarlierOffset) {
+  fill_segments(3);
+  ASSERT_TRUE(log->restart_at(Offset(1000)).ok());
+  append(2);
+  sync();
+  ASSERT_TRUE(log->restart_at(Offset(7)).ok());
+  EXPECT_EQ(log->log_start(), Offset(7));
+  EXPECT_EQ(log->log_end(), Offset(7));
+  EXPECT_TRUE(bases().empty());
+  append(2);
+  sync();
+  log->check_invariants();
+  LogMark mark = log->mark(log->durable_end());
+  crash(sim::CrashPolicy::lose_all());
+  open(mark);
+  EXPECT_EQ(log->log_start(), Offset(7));
+  expect_all_there();
+}
+
 // --- retention and trimming
 
 TEST_F(LogTest, RemovesTheOldestSegmentsBySize) {
