@@ -3,9 +3,9 @@
 
 Three nodes in a folder, one idempotent producer at 1,000 records a second to one partition (acks all). A gap is the longest
 time between two acknowledgements around what happens: kill -9 of the leader (--kills times each when it is the controller and
-when it is not), a planned stop of the leader. Then: from three empty folders to the first acknowledgement, and what idle
-nodes cost over --idle seconds. --quick makes every size tiny: that tests this program and measures nothing. --json prints one
-object. Ends with 1 if something could not be measured."""
+when it is not), a planned stop of the leader, beside as much time without one. Then: from three empty folders to the first
+acknowledgement, and what idle nodes cost over --idle seconds. --quick makes every size tiny: that tests this program and
+measures nothing. --json prints one object. Ends with 1 if something could not be measured."""
 import argparse
 import json
 import os
@@ -52,15 +52,15 @@ class Bench:
         self.clients = chaos.Clients(self.folder, self.cluster, 1, 1000, ("--only-producers", "--idempotent", "1", "--plain", "0", "--leader", "0"))
         self.cluster.heal()
 
-    def gap_ms(self, act):
-        """Of the time around act(node), the leader."""
+    def gap_ms(self, act, after_s=2.5):
+        """Of the time from 0.3 s before act(node), the leader, until `after_s` behind it."""
         self.cluster.heal()
         time.sleep(0.5)
         leader = self.cluster.leaders("gap")[0]
         self.clients.mark()
         time.sleep(0.3)
         act(leader)
-        time.sleep(2.5)
+        time.sleep(after_s)
         seen = self.clients.mark()
         errors = {what: n for what, n in seen["problems"].items()}
         if errors or not seen["acknowledged"]:
@@ -96,12 +96,14 @@ class Bench:
         return gaps
 
     def handovers(self, count):
-        gaps = []
+        """The gaps, and those of as much time in which nobody stops: what the disk does to the figure by itself."""
+        gaps, quiet = [], []
         for _ in range(count):
-            gaps.append(self.gap_ms(lambda leader: self.cluster.node("stop", leader)))
+            quiet.append(self.gap_ms(lambda leader: time.sleep(0.4), 0.1))
+            gaps.append(self.gap_ms(lambda leader: self.cluster.node("stop", leader), 0.1))
             for node in set(chaos.NODES) - set(self.cluster.pids()):
                 self.cluster.node("start", node)
-        return gaps
+        return gaps, quiet
 
     def idle(self, seconds):
         self.cluster.heal()
@@ -170,7 +172,9 @@ def measure(options):
         show_gaps("kill_leader", "write gap, kill -9 of the leader", gaps[False], "median 500 ms, p99 1500 ms")
         show_gaps("kill_leader_and_controller", "write gap, kill -9 of leader and controller", gaps[True],
                   "median 500 ms, p99 1500 ms")
-        show_gaps("handover", "write gap, planned stop of the leader", bench.handovers(options.kills), "50 ms")
+        gaps, quiet = bench.handovers(options.kills)
+        show_gaps("handover", "write gap, planned stop of the leader", gaps, "50 ms")
+        show_gaps("quiet", "write gap, nobody stops", quiet, "nothing")
         bench.clients.end()
         shares, memory, stable = bench.idle(options.idle)
         show("idle_cpu", "processor of each idle node", [f"{share:.2%}" for share in shares], "0.25 % of a core")

@@ -161,7 +161,7 @@ class Log {
   // the log changed meanwhile, or what `fetch` or the disk said.
   using FetchBatches = std::function<void(Offset from, Offset to, UniqueFunction<void(Result<SharedBytes>)> done)>;
   void repair(FetchBatches fetch, UniqueFunction<void(Result<uint64_t>)> done);
-  // S10. Checks the next piece of the sealed segments, about `bytes_max` bytes, after loading it off this thread.
+  // S10. Checks the next piece of what is on the disk, about `bytes_max` bytes, after loading it off this thread.
   // Damage shows in damaged_ranges(). `done` is posted with the bytes checked; 0: that was all, the next call begins
   // anew.
   void scrub(uint64_t bytes_max, UniqueFunction<void(uint64_t)> done);

@@ -123,13 +123,16 @@ void Log::Impl::next_to_scrub() {
   }
   scrub.reset();
   for (const auto& segment : segments) {
-    if (!segment->sealed()) return;
-    if (segment->base() < scrub_from || segment->end() <= log.log_start_ || segment->dirty()) continue;
+    // Of the file that is written to, what is on the disk.
+    const bool active = !segment->sealed();
+    const Offset end = active ? log.durable_end_ : segment->end();
+    if (segment->base() < scrub_from || end <= log.log_start_) continue;
+    if (active ? durable_segment != segment->base() : segment->dirty()) continue;
     if (!segment->ensure_open().ok()) continue;  // whoever reads it is told why
+    const uint64_t bytes = active ? durable_position : segment->known_size();
     scrub_base = scrub_from = segment->base();
     scrub_truncations = truncations;
-    scrub =
-        std::make_unique<SegmentWalk>(context, segment->file(), segment->known_size(), segment->base(), segment->end());
+    scrub = std::make_unique<SegmentWalk>(context, segment->file(), bytes, segment->base(), end);
     touch(*segment);
     return;
   }

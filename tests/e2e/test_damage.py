@@ -54,6 +54,28 @@ class Damage(TestCase):
         wait_until(lambda: content(path) == whole, 60, "the segment is mended")
         wait_until(self.all_is_read, 60, "everything is read")
 
+    def test_it_is_shown_while_nobody_is_there_to_mend_it(self):
+        shown = self.run_("topic", "show", "t", "--json").stdout
+        leader = next(n for n in (1, 2, 3) if f'"leader":{n}' in shown.replace(" ", ""))
+        address = next(a for a, n in zip(self.cluster.ready["addresses"], (1, 2, 3)) if n == leader)
+        others = [n for n in (1, 2, 3) if n != leader]
+        for other in others:
+            self.cluster.node("kill", other, check=0)
+        path = self.segments(leader)[1]
+        whole = content(path)
+        flip(path, len(whole) // 2)
+
+        def shown_problem():
+            trilog("consume", "t", "--timeout", "5s", "--server", address, timeout=60)
+            return f"node {leader} found damage in 1 replica (t/0)" in trilog("cluster", "--server", address, timeout=60).stdout
+
+        wait_until(shown_problem, 30, "the damage shows")
+        for other in others:
+            self.cluster.node("start", other, check=0)
+        wait_until(lambda: content(path) == whole, 60, "the segment is mended")
+        wait_until(lambda: "damage" not in self.run_("cluster").stdout, 30, "it is not shown any more")
+        wait_until(self.all_is_read, 60, "everything is read")
+
     def test_on_a_stopped_follower(self):
         shown = self.run_("topic", "show", "t", "--json").stdout
         follower = next(n for n in (1, 2, 3) if f'"leader":{n}' not in shown.replace(" ", ""))

@@ -5,6 +5,7 @@ simulator, seeds from 1 on), quorum (tests and random worlds of Raft alone), exp
 if a bug is not caught, or a patch no longer applies or builds.
 
   tests/mutants/run.py [--harness crash|cluster|quorum|exploration] [--only NAME] [--seeds N] [--states N] [--tree DIR]
+  tests/mutants/run.py --check
 """
 import argparse
 import os
@@ -197,12 +198,18 @@ def main():
     parser.add_argument("--seeds", type=int, default=2000, help="seeds of the simulator to look for each bug in")
     parser.add_argument("--states", type=int, default=60000, help="states of the crash test, likewise")
     parser.add_argument("--without", action="append", default=[], help="a fault the simulator leaves out")
+    parser.add_argument("--check", action="store_true", help="only whether every patch still applies to the tree")
     parser.add_argument("--tree", type=pathlib.Path, help="the copy to work in; it stays, and is brought up to date")
     options = parser.parse_args()
     chosen = {name: sorted(path for path in (HERE / name).glob("*.patch") if options.only in path.name)
               for name in HARNESSES if options.harness in (None, name)}
     if not any(chosen.values()):
         sys.exit("no patch to try")
+    if options.check:
+        stale = [path for paths in chosen.values() for path in paths if not apply(path, ROOT, "--check")]
+        for path in stale:
+            print(f"does not apply any more: {path.relative_to(ROOT)}")
+        return 1 if stale else 0
     tree = options.tree.absolute() if options.tree else pathlib.Path(tempfile.mkdtemp(prefix="trilog-mutants-"))
     survivors = 0
     try:
