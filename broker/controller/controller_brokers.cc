@@ -360,7 +360,10 @@ void Controller::on_peer_connected(BrokerId broker) {
 
 void Controller::on_peer_disconnected(BrokerId broker, bool refused) {
   if (!refused) return;
-  impl_->sessions.refused(broker, impl_->now_ns());
+  const ImagePtr now = impl_->image();
+  const BrokerImage* known = now->find_broker(broker);
+  if (known == nullptr) return;
+  impl_->sessions.refused(broker, known->epoch, impl_->now_ns());
   impl_->check_sessions();
 }
 

@@ -6,14 +6,16 @@
 
 namespace trilog {
 
-void Sessions::refused(BrokerId broker, int64_t now_ns) {
-  auto [refusals, first] = refusals_.try_emplace(broker, Refusals{now_ns, now_ns});
-  refusals->second.last_ns = now_ns;
+void Sessions::refused(BrokerId broker, BrokerEpoch epoch, int64_t now_ns) {
+  Refusals& refusals = refusals_.try_emplace(broker, Refusals{epoch, now_ns, now_ns}).first->second;
+  if (refusals.epoch != epoch) refusals = {epoch, now_ns, now_ns};
+  refusals.last_ns = now_ns;
 }
 
-bool Sessions::refused_twice(BrokerId broker) const {
+bool Sessions::refused_twice(BrokerId broker, BrokerEpoch epoch) const {
   auto found = refusals_.find(broker);
-  return found != refusals_.end() && found->second.last_ns - found->second.first_ns >= kRefusalsApart_ns;
+  return found != refusals_.end() && found->second.epoch == epoch &&
+         found->second.last_ns - found->second.first_ns >= kRefusalsApart_ns;
 }
 
 void Sessions::take_office(const MetadataImage& image, std::optional<BrokerId> exempt, int64_t now_ns) {
@@ -55,7 +57,7 @@ void Sessions::restart_all(int64_t now_ns) {
 }
 
 bool Sessions::over(BrokerId broker, const Session& session, int64_t now_ns) const {
-  return session.gone || now_ns >= session.end_ns || refused_twice(broker);
+  return session.gone || now_ns >= session.end_ns || refused_twice(broker, session.epoch);
 }
 
 const Sessions::Session* Sessions::session_of(const BrokerImage& broker) const {

@@ -22,8 +22,10 @@ class Sessions {
 
   // --- connections, also while another node is the controller
   void connected(BrokerId broker) { refusals_.erase(broker); }
-  // A hint (C5): two refusals kRefusalsApart_ns apart, with nothing heard in between, mean that the process is gone.
-  void refused(BrokerId broker, int64_t now_ns);
+  // A hint (C5): two refusals kRefusalsApart_ns apart, with nothing heard in between, mean that the process is gone
+  // which was the registered one by then, `epoch`. They say nothing of one that registers later: it may be cut off from
+  // here.
+  void refused(BrokerId broker, BrokerEpoch epoch, int64_t now_ns);
 
   // --- office
   // `exempt`: the only voter, whose silence would be its own.
@@ -77,10 +79,11 @@ class Sessions {
     bool disk_full = false;
   };
   struct Refusals {
+    BrokerEpoch epoch{-1};
     int64_t first_ns = 0;
     int64_t last_ns = 0;
   };
-  bool refused_twice(BrokerId broker) const;
+  bool refused_twice(BrokerId broker, BrokerEpoch epoch) const;
   bool over(BrokerId broker, const Session& session, int64_t now_ns) const;
   const Session* session_of(const BrokerImage& broker) const;
 
