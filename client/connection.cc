@@ -48,6 +48,11 @@ Error decode_error(const grpc::Status& status, bool may_be_written) {
   return broken_answer(status.error_message(), false);
 }
 
+bool is_leaving(const grpc::Status& status) {
+  if (status.ok()) return false;
+  return status.error_details().empty() || decode_error(status, false).code == "NODE_STOPPING";
+}
+
 Error broken_answer(const std::string& what, bool may_be_written) {
   std::string text = "the server answered in a way that Trilog does not: " + what;
   if (!may_be_written) return {"NO_SERVER", text, false, Error::Outcome::kNotApplicable};

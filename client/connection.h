@@ -25,6 +25,8 @@ using SteadyTime = SteadyClock::time_point;
 // a write may have been sent, OUTCOME_UNKNOWN.
 Error decode_error(const grpc::Status& status, bool may_be_written);
 Error decode_error(const v1::Error& error);
+// Whether another server has to be looked for: this one cannot be reached, or stops.
+bool is_leaving(const grpc::Status& status);
 // An answer of which no sense can be made. A write may have been carried out all the same.
 Error broken_answer(const std::string& what, bool may_be_written);
 // Whether `items` name every partition from 0 to their count - 1, each once.
@@ -84,7 +86,7 @@ Outcome<Response> call(Client::Impl& client, bool is_write,
     if (status.ok()) return response;
     Error error = decode_error(status, is_write);
     bool from_broker = !status.error_details().empty();
-    if (!from_broker) client.forget(channel.value());
+    if (is_leaving(status)) client.forget(channel.value());
     bool safe = from_broker ? error.retriable && error.outcome != Error::Outcome::kUnknown : !is_write;
     auto wait = std::max<std::chrono::milliseconds>(pause, std::chrono::milliseconds(error.retry_after_ms));
     if (!safe || SteadyClock::now() + wait >= deadline || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {

@@ -213,7 +213,7 @@ std::optional<Error> Consumer::Impl::lose(bool may_be_written) {
   if (stream->answered || !lost_since) lost_since = now;
   not_before = stream->answered ? now : now + std::chrono::milliseconds(kPauseMs);
   lost_why = error;
-  if (!from_broker) connections.forget(stream->channel);
+  if (is_leaving(stream->status)) connections.forget(stream->channel);
   close();
   // Our own stream before this one, or another consumer's that was closed just now, may still hold the group.
   bool released_soon =

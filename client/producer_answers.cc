@@ -35,7 +35,7 @@ void Producer::Impl::read_loop(std::shared_ptr<Stream> stream) {
     on_broken(*stream, finished);
     changed_.notify_all();
   }
-  if (!status.ok() && status.error_details().empty()) client_.forget(stream->channel);
+  if (is_leaving(status)) client_.forget(stream->channel);
   tell(finished);
 }
 

@@ -31,6 +31,7 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
 
   grpc::Status DescribeTopic(grpc::ServerContext*, const v1::DescribeTopicRequest*,
                              v1::DescribeTopicResponse* out) override {
+    if (stopping) return refusal();
     if (topic_missing) {
       out->add_topics()->set_name("orders");
       out->mutable_topics(0)->mutable_error()->set_code("UNKNOWN_TOPIC");
@@ -88,6 +89,7 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
   }
   grpc::Status Consume(grpc::ServerContext*,
                        grpc::ServerReaderWriter<v1::ConsumeResponse, v1::ConsumeRequest>* stream) override {
+    if (stopping) return refusal();
     stream->Write(event);
     for (v1::ConsumeRequest request; stream->Read(&request);) {
       if (!request.has_commit()) continue;
@@ -98,7 +100,20 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status refusal() {
+    ++turned_away;
+    v1::Error error;
+    error.set_code("NODE_STOPPING");
+    error.set_message("node is stopping");
+    error.set_retriable(true);
+    error.set_outcome(v1::Error::NOT_WRITTEN);
+    google::rpc::Status details;
+    details.add_details()->PackFrom(error);
+    return {grpc::StatusCode::UNAVAILABLE, "node is stopping", details.SerializeAsString()};
+  }
+
   // Set before the first call.
+  bool stopping = false;  // it takes connections and refuses what comes over them
   v1::Topic topic;
   bool topic_missing = false;
   v1::ListOffsetsResponse offsets;
@@ -109,6 +124,7 @@ struct WrongServer : v1::Broker::Service, v1::Admin::Service {
   v1::ConsumeResponse event;
 
   std::atomic<int> requests{0};
+  std::atomic<int> turned_away{0};  // because it stops
   int port = 0;
   std::unique_ptr<grpc::Server> server;
 };
@@ -158,6 +174,24 @@ class WrongServerTest : public testing::Test {
   WrongServer server_;
   std::unique_ptr<client::Client> client_;
 };
+
+TEST_F(WrongServerTest, AServerThatStopsIsLeftForAnotherOne) {
+  WrongServer other;
+  server_.stopping = true;
+  auto client = client::Client::connect(
+      {.servers = {"127.0.0.1:" + std::to_string(server_.port), "127.0.0.1:" + std::to_string(other.port)},
+       .timeout_ms = 30'000});
+  const auto described = Admin(*client).describe_topic("orders");
+  EXPECT_TRUE(described.ok()) << described.error().message;
+  EXPECT_EQ(server_.turned_away, 1);
+  auto second = client::Client::connect(
+      {.servers = {"127.0.0.1:" + std::to_string(server_.port), "127.0.0.1:" + std::to_string(other.port)},
+       .timeout_ms = 30'000});
+  Consumer consumer(*second, {.group = "billing"});
+  ASSERT_TRUE(consumer.subscribe({"orders"}).ok());
+  EXPECT_EQ(consumer.commit({{.topic = "orders", .partition = 0, .offset = 1}}).error().code, "OUTCOME_UNKNOWN");
+  EXPECT_EQ(server_.turned_away, 2);
+}
 
 TEST_F(WrongServerTest, AnAnswerWithoutPositionsIsAnUnknownOutcomeAndNotRepeated) {
   for (bool idempotent : {true, false}) {

@@ -72,6 +72,12 @@ class Cluster:
         lines = command("node", "list", "--data", self.data, "--json").stdout.splitlines()
         return {n["node_id"]: n["pid"] for n in map(json.loads, lines) if n["pid"]}
 
+    def wait_for_end(self, _, pid):
+        """Of a killed process, all of it: one of its threads may be writing still, and hold its ports. Its parent takes note."""
+        until = time.monotonic() + 20
+        while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < until:
+            time.sleep(0.005)
+
     def ask(self, *arguments):
         """An answer of whichever node gives one; None if none does."""
         servers = ",".join(self.servers)
@@ -193,6 +199,9 @@ class ServedCluster(Cluster):
             raise Failure(f"node {number} did not stop cleanly")
         return None
 
+    def wait_for_end(self, node, _):
+        self.processes[node].wait(20)
+
     def pids(self):
         return {node: process.pid for node, process in self.processes.items() if process.poll() is None}
 
@@ -303,7 +312,7 @@ class Faults:
         self.pause(0.3, 3)
         self.rng.shuffle(nodes)
         for node in nodes:
-            wait_for_end(pids.get(node))
+            self.cluster.wait_for_end(node, pids.get(node))
         # One alone is not ready before another one is there.
         with concurrent.futures.ThreadPoolExecutor() as pool:
             started = []
@@ -338,7 +347,7 @@ class Faults:
             pid = self.cluster.pids().get(node)
             if pid:
                 os.kill(pid, signal.SIGKILL)
-                wait_for_end(pid)
+                self.cluster.wait_for_end(node, pid)
             self.pause(0, 0.3)
             self.cluster.node("start", node)
             self.pause(0, 0.5)
@@ -464,18 +473,6 @@ def fill(file, left):
             step //= 4
 
 
-def wait_for_end(pid):
-    until = time.monotonic() + 20
-    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < until:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return
-        except (FileNotFoundError, ProcessLookupError):  # meanwhile
-            return
-        time.sleep(0.005)
-
-
 def record_replicas(folder, data, topic_ids):
     """What each node has on its disk, beside what the cluster gave at the end: they must not differ (X17)."""
     history = os.path.join(folder, "history.jsonl")
@@ -571,7 +568,8 @@ def main():
     except (Failure, subprocess.TimeoutExpired) as failure:
         print(f"FAILED: {failure}\nagain: {sys.argv[0]} --seed {options.seed} --rounds {options.rounds}; the folder is kept: {folder}")
         if sandbox.inside():  # what is mounted goes with us
-            shutil.copytree(os.path.join(folder, "data"), os.path.join(folder, "data-as-it-was"), symlinks=True, ignore_dangling_symlinks=True)
+            shutil.copytree(os.path.join(folder, "data"), os.path.join(folder, "data-as-it-was"), symlinks=True,
+                            ignore=shutil.ignore_patterns("*.sock"))
         return 1
     if not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
