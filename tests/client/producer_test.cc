@@ -400,7 +400,7 @@ TEST_F(ProducerTest, AServerThatStopsAnsweringGivesUnknownForWhatWasSent) {
   start_proxy();
   auto slow = connect_to({proxy_->address()});
   Deliveries deliveries;
-  Producer producer(*slow, {.delivery_timeout_ms = 500});
+  Producer producer(*slow, {.delivery_timeout_ms = 3'000});
   producer.send("orders", record_of("answered"), deliveries.expect(""));
   producer.flush();
   proxy_->hold_answers(true);
