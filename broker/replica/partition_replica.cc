@@ -172,7 +172,8 @@ ReplicaPosition Partition::position() const {
   position.high_watermark = high_watermark_;
   position.durable_end = log_->durable_end();
   position.log_end = log_->log_end();
-  position.damaged = position.damaged || log_->recovery().lost_below_mark || !log_->damaged_ranges().empty();
+  position.damaged = position.damaged || log_->recovery().lost_below_mark || log_->recovery().front_in_doubt ||
+                     !log_->damaged_ranges().empty();
   return position;
 }
 

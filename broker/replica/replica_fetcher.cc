@@ -62,6 +62,10 @@ void ReplicaFetcher::begin(Follow& follow) {
   follow.state = State::kWaiting;
   auto peer = peers_.peers.find(follow.leader);
   if (peer == peers_.peers.end() || !peer->second.connected || !peers_.incarnation_known()) return;
+  // What the leader has may begin before what is here; as a leader this replica would make the others forget it.
+  if (follow.partition->log()->recovery().front_in_doubt) {
+    return restart(follow, Offset(0), "its first files may have been lost");
+  }
   open(follow);
 }
 

@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -28,12 +29,22 @@ struct TcpTransport::Impl {
     asio::post(*loop, [task = std::move(task)]() mutable { task(); });
   }
 
+  // On the transport's thread. A frame for a shard that does not listen yet would be lost, and its sender wait in vain.
+  void begin_if_all_listen() {
+    if (!identity || listening.size() < delivery->shards()) return;
+    links.start(identity->first, identity->second);
+    acceptor.start([this](asio::ip::tcp::socket socket) { links.accepted(std::move(socket)); });
+    identity.reset();
+  }
+
   // Connections hold the loop too: a shard's thread may let go of the last one.
   std::shared_ptr<asio::io_context> loop;
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   std::shared_ptr<PeerDelivery> delivery;
   PeerAcceptor acceptor;
   PeerLinks links;
+  std::optional<std::pair<ClusterId, DirectoryId>> identity;  // from start() until it begins
+  std::set<uint32_t> listening;                               // shards that did once
   std::thread thread;
   std::atomic<bool> stopped = false;
 };
@@ -53,8 +64,8 @@ Result<std::unique_ptr<TcpTransport>> TcpTransport::open(TcpTransportOptions opt
 
 void TcpTransport::start(const ClusterId& cluster, const DirectoryId& directory) {
   impl_->post([impl = impl_.get(), cluster, directory] {
-    impl->links.start(cluster, directory);
-    impl->acceptor.start([impl](asio::ip::tcp::socket socket) { impl->links.accepted(std::move(socket)); });
+    impl->identity = {cluster, directory};
+    impl->begin_if_all_listen();
   });
 }
 
@@ -82,7 +93,10 @@ void TcpTransport::listen(uint32_t shard, PeerListener* listener) {
   uint64_t registration = impl_->delivery->listen(shard, listener);
   impl_->post([impl = impl_.get(), shard, registration, hears = listener != nullptr] {
     impl->delivery->begin(shard, hears ? registration : 0);
-    if (hears) impl->links.tell_present_state(shard);
+    if (!hears) return;
+    impl->links.tell_present_state(shard);
+    impl->listening.insert(shard);
+    impl->begin_if_all_listen();
   });
 }
 

@@ -40,13 +40,14 @@ struct TcpTransportOptions {
 class TcpTransport final : public PeerTransport {
  public:
   // Binds and listens, so that a taken port (kBusy) or a wrong address (kInvalidArgument) shows at once; calls nobody
-  // and answers nobody until start(). The shards must outlive the transport.
+  // and answers nobody before it has begun, see start(). The shards must outlive the transport.
   static Result<std::unique_ptr<TcpTransport>> open(TcpTransportOptions options, std::vector<Env*> shards);
   ~TcpTransport() override;  // stop()
   TcpTransport(const TcpTransport&) = delete;
   TcpTransport& operator=(const TcpTransport&) = delete;
 
-  // Who this node is: the rest of what its hellos say. Once.
+  // Who this node is: the rest of what its hellos say. Once. It begins when every shard listens: before that nobody is
+  // connected, so that nothing that is sent to this node gets lost.
   void start(const ClusterId& cluster, const DirectoryId& directory);
   // Closes everything and joins the thread; afterwards send() returns false and listeners hear nothing but what was
   // posted to their shards before. Not from a shard's thread that a listener waits for. Twice is fine.

@@ -62,6 +62,7 @@ struct RecoveryReport {
   uint64_t bytes_scanned = 0;
   uint64_t bytes_cut = 0;        // torn tail that was removed
   bool lost_below_mark = false;  // the log ends before its mark: acknowledged records are missing
+  bool front_in_doubt = false;   // before the first file there may have been others that a power cut took
   Offset high_watermark{0};      // of the mark, if there was one and the log reaches it (R13)
 };
 

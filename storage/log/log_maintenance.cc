@@ -154,6 +154,7 @@ Status Log::restart_at(Offset start) {
   log_start_ = log_end_ = durable_end_ = start;
   epochs_.clear();
   producers_.clear();
+  recovery_.front_in_doubt = false;
   impl_->opened.clear();
   impl_->seals_due.clear();
   impl_->pending_epochs.reset();

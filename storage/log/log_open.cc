@@ -32,6 +32,11 @@ Status Log::Impl::open(const std::optional<LogMark>& known_mark, bool clean) {
   }
   if (log.log_end_ < log.log_start_) TRY(drop_all_segments());
   log.recovery_.lost_below_mark = mark.durable_end > log.log_end_;
+  // What was on the disk once is removed by retention only; of what never was a power cut takes any files.
+  const bool nothing_was_durable = !known_mark.has_value() || known_mark->durable_end == known_mark->log_start;
+  const Offset known_start = known_mark.has_value() ? known_mark->log_start : Offset(0);
+  log.recovery_.front_in_doubt =
+      !trusted && nothing_was_durable && !segments.empty() && segments.front()->base() > known_start;
 
   created = !segments.empty();
   if (created && segments.front()->base() > log.log_start_) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "storage/log/log_files.h"
 #include "tests/broker/replica/replica_trio.h"
 
 namespace trilog::testing {
@@ -549,6 +550,32 @@ TEST(Replication, AReplicaAboveTheEndOfALeaderElectedAtAPriceBeginsAgainThere) {
   trio.move_leader(orders, 1);
   trio.run_ms(200);
   EXPECT_EQ(trio.values(1, orders), (Values{"after"}));
+}
+
+// By seed 82014 of the simulator.
+TEST(Replication, AReplicaWhoseFirstFileAPowerCutTookBeginsAgain) {  // F3, X6
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders", 2, api::Durability::kReplicated);
+  const std::string large(600'000, 'x');
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(error_of(trio.append(orders, large)), std::nullopt);
+  ReplicaTrio::Node& node = trio.nodes.at(3);
+  const std::string folder = join_path(join_path(trio.options.topics_path, orders.topic.to_string()),
+                                       std::to_string(orders.partition.value()));
+  ASSERT_TRUE(node.env->files().remove_file(join_path(folder, numbered_file(Offset(0), kLogSuffix))).ok());
+  ASSERT_TRUE(node.env->files().sync_directory_now(folder).ok());
+  trio.crash(3);
+  trio.fence(3);
+  trio.start(3);
+  EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }, 20'000));
+  trio.move_leader(orders, 3);
+  trio.run_ms(500);
+  for (int each = 1; each <= 3; ++each) {
+    EXPECT_EQ(trio.position(each, orders).log_start, Offset(0)) << each;
+    EXPECT_EQ(end_of(trio, each, orders), Offset(3)) << each;
+  }
+  const auto records = trio.read_all(3, orders);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.front().first, 0);
 }
 
 // By seed 300 of the simulator: the leader's own sync is the last thing that a follower waits for.

@@ -218,6 +218,26 @@ TEST(TcpTransport, RefusesASecondProcessWithTheIdOfAConnectedOne) {
   EXPECT_TRUE(world.recorder(kOne, 0).losses(kTwo, kControl).empty());
 }
 
+// A request that came between the start of a node and its first listener would be answered by nobody.
+TEST(TcpTransport, NobodyIsConnectedBeforeEveryShardListens) {
+  TcpWorld world;
+  ShardPool pool({.shards = 2, .io_threads_max = 1});
+  auto opened = TcpTransport::open(world.options(kTwo), pool.envs());
+  ASSERT_TRUE(opened.ok()) << opened.status().to_string();
+  TcpTransport& two = **opened;
+  PeerRecorder first([] {}), second([] {});
+  two.listen(0, &first);
+  two.start(kTestCluster, PeerWorld::identity_of(kTwo).directory);
+  world.start(kOne);
+  world.start(kThree);
+  ASSERT_TRUE(world.run_until([&] { return world.connected(kOne, kThree); }));
+  EXPECT_FALSE(two.connected(kOne, kControl));
+  EXPECT_FALSE(world.transport(kOne).connected(kTwo, kControl));
+  two.listen(1, &second);
+  EXPECT_TRUE(world.run_until([&] { return world.transport(kOne).connected(kTwo, kControl); }));
+  two.stop();
+}
+
 TEST(TcpTransport, LetsAnEmptyFolderOfNoClusterIn) {
   TcpWorld world;
   PeerIdentity empty = PeerWorld::identity_of(kTwo);

@@ -492,6 +492,22 @@ TEST_F(LogRecoverySegmentsTest, AFileThatBeginsInsideAnotherIsSetAside) {
   expect_all_there();
 }
 
+// By seed 82014 of the simulator: a power cut takes any file that was not synced, also the first.
+TEST_F(LogRecoverySegmentsTest, AFirstFileThatIsGoneWasRemovedByRetentionOnlyIfItHadBeenOnTheDisk) {
+  const auto in_doubt = [&](std::optional<LogMark> mark) {
+    open(mark);
+    const bool doubt = log->recovery().front_in_doubt;
+    close();
+    return doubt;
+  };
+  EXPECT_FALSE(in_doubt(std::nullopt));
+  ASSERT_TRUE(files().remove_file(log_path(bases_[0].value())).ok());
+  EXPECT_TRUE(in_doubt(std::nullopt));
+  EXPECT_TRUE(in_doubt(LogMark{}));
+  EXPECT_FALSE(in_doubt(LogMark{.durable_end = bases_[1], .high_watermark = bases_[1]}));
+  EXPECT_FALSE(in_doubt(LogMark{.durable_end = bases_[1], .high_watermark = bases_[1], .log_start = bases_[1]}));
+}
+
 TEST_F(LogRecoverySegmentsTest, SealedSegmentsBelowTheMarkAreNotOpened) {
   std::string first = log_path(0);
   ASSERT_NE(mark_.segment, Offset(0));
