@@ -180,22 +180,31 @@ Step<bool> plan_shutdown(PlannedState& state, BrokerId broker, BrokerEpoch epoch
   return true;
 }
 
+namespace {
+
+// What the broker leads goes to others in sync that are in `live`, unless it shall only be counted. False: a step of
+// it.
+bool lead_away(PlannedState& state, BrokerId broker, const LiveBrokers& live, bool only_count, int32_t& moved,
+               int32_t& left) {
+  return change_partitions(state,
+                           [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                               int32_t minimum) -> std::optional<PartitionImage> {
+                             if (image.leader != broker) return std::nullopt;
+                             auto next = hand_over(image, broker, live, minimum, false);
+                             ++(next ? moved : left);
+                             return only_count ? std::nullopt : next;
+                           });
+}
+
+}  // namespace
+
 Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& request, int32_t& moved) {
   const BrokerId broker = request.broker;
   if (state.find_broker(broker) == nullptr) {
     return api::Error(api::ErrorCode::kInvalidRequest, "no node " + std::to_string(broker.value()) + " is registered");
   }
   api::DrainResult result;
-  const LiveBrokers live = state.live();
-  bool complete = change_partitions(state,
-                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
-                                        int32_t minimum) -> std::optional<PartitionImage> {
-                                      if (image.leader != broker) return std::nullopt;
-                                      auto next = hand_over(image, broker, live, minimum, false);
-                                      ++(next ? moved : result.left);
-                                      return request.validate_only ? std::nullopt : next;
-                                    });
-  if (!complete) return std::nullopt;
+  if (!lead_away(state, broker, state.live(), request.validate_only, moved, result.left)) return std::nullopt;
   result.moved = moved;
   return result;
 }
@@ -203,15 +212,8 @@ Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& 
 Step<int32_t> plan_relief(PlannedState& state, BrokerId broker, const std::set<BrokerId>& full, int32_t& moved) {
   LiveBrokers live = state.live();
   for (BrokerId each : full) live.eligible.erase(each);
-  bool complete = change_partitions(state,
-                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
-                                        int32_t minimum) -> std::optional<PartitionImage> {
-                                      if (image.leader != broker) return std::nullopt;
-                                      auto next = hand_over(image, broker, live, minimum, false);
-                                      if (next) ++moved;
-                                      return next;
-                                    });
-  if (!complete) return std::nullopt;
+  int32_t left = 0;
+  if (!lead_away(state, broker, live, false, moved, left)) return std::nullopt;
   return moved;
 }
 

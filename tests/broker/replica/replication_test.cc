@@ -486,27 +486,33 @@ TEST(Replication, AReplicaStopsRatherThanCutBelowItsHighWatermark) {  // R15
   EXPECT_TRUE(trio.position(2, orders).damaged);
 }
 
+// Node 3 has lost its disk and is made the leader at the price of all records. The others follow it.
+void lead_with_an_empty_disk(ReplicaTrio& trio, const TopicPartition& partition) {
+  trio.crash(3);
+  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
+  trio.network.isolate(BrokerId(3));
+  trio.start(3);
+  trio.run_ms(50);
+  ReplicaTrio::State& state = trio.states.at(partition);
+  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
+  state.loss_epoch = state.leader_epoch + 1;
+  trio.move_leader(partition, 3);
+  trio.network.heal();
+  EXPECT_TRUE(trio.run_until(
+      [&] { return end_of(trio, 1, partition) == Offset(0) && end_of(trio, 2, partition) == Offset(0); }));
+}
+
 // By seed 173 of the simulator.
 TEST(Replication, AReplicaIsCutBelowItsHighWatermarkIfAnOperatorAcceptedTheLoss) {  // R15
   ReplicaTrio trio;
   const TopicPartition orders = trio.add_topic("orders");
   for (int i = 0; i < 3; ++i) trio.append(orders, "v");
   trio.run_ms(200);
-  trio.crash(3);
-  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
-  trio.network.isolate(BrokerId(3));
-  trio.start(3);
-  trio.run_ms(50);
-  ReplicaTrio::State& state = trio.states.at(orders);
-  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
-  state.loss_epoch = state.leader_epoch + 1;
-  trio.move_leader(orders, 3);
-  trio.network.heal();
-  EXPECT_TRUE(
-      trio.run_until([&] { return end_of(trio, 1, orders) == Offset(0) && end_of(trio, 2, orders) == Offset(0); }));
+  lead_with_an_empty_disk(trio, orders);
   EXPECT_EQ(trio.position(1, orders).halted, "");
   EXPECT_EQ(error_of(trio.append(orders, "after")), std::nullopt);
   // What was acknowledged after the loss is not given up for it.
+  ReplicaTrio::State& state = trio.states.at(orders);
   trio.run_ms(200);
   trio.crash(3);
   trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
@@ -532,18 +538,7 @@ TEST(Replication, AReplicaAboveTheEndOfALeaderElectedAtAPriceBeginsAgainThere) {
   trio.append(orders, "kept");
   trio.run_ms(200);
   ASSERT_EQ(trio.position(2, orders).log_start, Offset(4));
-  trio.crash(3);
-  trio.nodes.at(3).disk = std::make_unique<sim::SimDisk>(trio.world.scheduler());
-  trio.network.isolate(BrokerId(3));
-  trio.start(3);
-  trio.run_ms(50);
-  ReplicaTrio::State& state = trio.states.at(orders);
-  state.isr = {BrokerId(1), BrokerId(2), BrokerId(3)};
-  state.loss_epoch = state.leader_epoch + 1;
-  trio.move_leader(orders, 3);
-  trio.network.heal();
-  EXPECT_TRUE(
-      trio.run_until([&] { return end_of(trio, 1, orders) == Offset(0) && end_of(trio, 2, orders) == Offset(0); }));
+  lead_with_an_empty_disk(trio, orders);
   EXPECT_EQ(error_of(trio.append(orders, "after")), std::nullopt);
   EXPECT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }));
   for (int node = 1; node <= 3; ++node) EXPECT_EQ(trio.position(node, orders).log_start, Offset(0)) << node;
