@@ -72,6 +72,7 @@ void TcpTransport::start(const ClusterId& cluster, const DirectoryId& directory)
 void TcpTransport::stop() {
   if (impl_->stopped.exchange(true)) return;
   impl_->post([impl = impl_.get()] {
+    impl->identity.reset();  // a shard that begins to listen just now begins nothing any more
     impl->acceptor.stop();
     impl->links.stop();
     impl->work.reset();
