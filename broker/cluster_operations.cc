@@ -146,6 +146,14 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
 void BrokerImpl::describe_node(api::Cluster cluster, Done<api::Cluster> done) {
   if (metadata_log_ != nullptr) {
     cluster.controller = metadata_log_->leader();
+    if (cluster.controller == kNoBroker && transport_ != nullptr) {
+      // Nobody fences who is gone: then this node tells whom it reaches itself.
+      for (api::NodeState& node : cluster.nodes) {
+        if (node.id == self() || node.state != "up" || transport_->connected(node.id, PeerChannel::kControl)) continue;
+        node.state = "down";
+        cluster.problems.push_back("node " + std::to_string(node.id.value()) + " is down");
+      }
+    }
     for (const Voter& voter : metadata_log_->voters()) {
       if (image()->find_broker(voter.id) != nullptr) continue;
       cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
@@ -185,12 +193,15 @@ void BrokerImpl::recover_quorum(bool validate_only, Done<api::RecoverQuorumResul
     if (stopping_ || metadata_log_ == nullptr) {
       return answer(std::move(done), Answer(Error(ErrorCode::kNodeStopping, "the node is starting or stopping")));
     }
-    auto result = foresee_recovery(*loader_.image(), self());
+    ImagePtr committed = loader_.image();
+    auto result = foresee_recovery(*committed, self());
     for (const Voter& voter : metadata_log_->voters()) {
       if (voter.id != self()) result.lost.push_back(voter.id);
     }
+    if (!validate_only && controller_ != nullptr) controller_->believe_in_recovery(std::move(committed));
     metadata_log_->recover_quorum(validate_only, [this, validate_only, result = std::move(result),
                                                   done = std::move(done)](const Status& status) mutable {
+      if (!status.ok() && controller_ != nullptr) controller_->believe_in_recovery(nullptr);
       if (!status.ok()) return done(Answer(recovery_error(status)));
       if (validate_only) return done(Answer(std::move(result)));
       if (controller_ == nullptr) return done(Answer(Error(ErrorCode::kNodeStopping, "the node is stopping")));

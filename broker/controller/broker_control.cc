@@ -217,15 +217,26 @@ Step<int32_t> plan_relief(PlannedState& state, BrokerId broker, const std::set<B
   return moved;
 }
 
-Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery, size_t& done) {
+namespace {
+
+const PartitionImage* find_partition(const MetadataImage* image, const TopicPartition& id) {
+  const TopicImage* topic = image == nullptr ? nullptr : image->find_topic(id.topic);
+  const auto index = static_cast<size_t>(id.partition.value());
+  return topic == nullptr || index >= topic->partitions.size() ? nullptr : &topic->partitions[index];
+}
+
+}  // namespace
+
+Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery,
+                                     const MetadataImage* committed, size_t& done) {
   size_t at = 0;
   const size_t before = done;
   bool complete = change_partitions(state,
-                                    [&](const TopicImage&, const TopicPartition&, const PartitionImage& image,
+                                    [&](const TopicImage&, const TopicPartition& id, const PartitionImage& image,
                                         int32_t) -> std::optional<PartitionImage> {
                                       if (at++ < before) return std::nullopt;
                                       if (at - before <= kPartitionChangesPerStep) done = at;
-                                      return after_lost_quorum(image, recovery.survivor);
+                                      return after_lost_quorum(image, find_partition(committed, id), recovery.survivor);
                                     });
   if (!complete) return std::nullopt;
   state.add(ProducerIdsRecord{std::max(state.next_producer_id(), producer_ids_never_used(recovery.time_ms))});

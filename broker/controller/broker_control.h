@@ -64,8 +64,11 @@ Step<api::DrainResult> plan_drain(PlannedState& state, const api::DrainRequest& 
 Step<int32_t> plan_relief(PlannedState& state, BrokerId broker, const std::set<BrokerId>& full, int32_t& moved);
 
 // A survivor of a lost quorum begins alone: every partition as after_lost_quorum() says, `done` of them in earlier
-// steps, and producer ids above all that can have been handed out.
-Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery, size_t& done);
+// steps, and producer ids above all that can have been handed out. Its log may end with what no majority ever had, its
+// own last wishes when it led; so what is believed about a partition must be in `committed` too, the image of what was
+// known to be committed before (nullptr: nothing is).
+Step<api::Unit> plan_quorum_recovery(PlannedState& state, const QuorumRecoveryRecord& recovery,
+                                     const MetadataImage* committed, size_t& done);
 
 // Partitions that `broker` leads, those of them that somebody else could take over, and those led by others whose ISR
 // it could leave.

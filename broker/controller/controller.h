@@ -107,6 +107,8 @@ class Controller {
   // Hears the replicas that are up, then elects (C7), with an audit record.
   void elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done);
   void drain_broker(api::DrainRequest request, Done<api::DrainResult> done);
+  // Before the log's recover_quorum(), also while inactive: the image of what is known to be committed by then.
+  void believe_in_recovery(ImagePtr committed);
   // See MetadataLog::replace_voter().
   void replace_voter(api::ReplaceVoterRequest request, Done<api::Unit> done);
 

@@ -41,15 +41,18 @@ void Controller::replace_voter(api::ReplaceVoterRequest request, Done<api::Unit>
                            });
 }
 
+void Controller::believe_in_recovery(ImagePtr committed) { impl_->believed = std::move(committed); }
+
 // The first thing in office, before anybody is fenced or elected: what the metadata says about who may lead is not
-// believed any more. A survivor that dies in the middle of it begins again, and so would a successor.
+// believed any more. A survivor that dies in the middle of it begins again, and so would a successor; they believe
+// nothing of it.
 void Controller::Impl::recover_if_due(const MetadataImage& now) {
   const QuorumRecovery recovery = log.recovery();
   if (recovery.number == 0 || (now.recovery() && now.recovery()->number >= recovery.number)) return;
   QuorumRecoveryRecord record{recovery.number, recovery.survivor, env.clock().wall_ms()};
-  submit<api::Unit>(
-      [record, done = size_t{0}](PlannedState& state) mutable { return plan_quorum_recovery(state, record, done); },
-      [](const api::Answer<api::Unit>&) {});
+  submit<api::Unit>([record, known = std::exchange(believed, nullptr), done = size_t{0}](
+                        PlannedState& state) mutable { return plan_quorum_recovery(state, record, known.get(), done); },
+                    [](const api::Answer<api::Unit>&) {});
 }
 
 void Controller::elect_leader_with_loss(api::ElectLeaderRequest request, Done<api::ElectLeaderResult> done) {

@@ -118,6 +118,7 @@ struct Controller::Impl {
   const std::function<ImagePtr()> image;
   bool active = false;
   bool stopped = false;
+  ImagePtr believed;  // by a recovery of the quorum in this process
   std::deque<std::unique_ptr<ControllerOperation>> waiting;
   bool proposal_out = false;
   bool run_posted = false;

@@ -196,9 +196,11 @@ AfterLoss judge_after_loss(const PartitionImage& partition, BrokerId survivor) {
   return contains(partition.replicas, survivor) ? AfterLoss::kGivenUp : AfterLoss::kElsewhere;
 }
 
-PartitionImage after_lost_quorum(const PartitionImage& partition, BrokerId survivor) {
+PartitionImage after_lost_quorum(const PartitionImage& partition, const PartitionImage* committed, BrokerId survivor) {
   PartitionImage next = partition;
-  if (partition.replicas.size() > 1 && judge_after_loss(partition, survivor) != AfterLoss::kLed) {
+  const bool led = committed != nullptr && judge_after_loss(*committed, survivor) == AfterLoss::kLed &&
+                   judge_after_loss(partition, survivor) == AfterLoss::kLed;
+  if (partition.replicas.size() > 1 && !led) {
     next.isr.clear();
     next.elr.clear();
     next.unclean.clear();

@@ -84,7 +84,8 @@ PartitionImage elect_heard(const PartitionImage& partition, BrokerId leader, int
 // `leader` leads alone although it may lack acknowledged records: an operator said so. Epoch and all are marked (R15).
 PartitionImage elect_with_loss(const PartitionImage& partition, BrokerId leader);
 // What a recovered quorum makes of a partition. The lost majority may have gone on without the survivor; it cannot have
-// where nobody but the survivor could lead. Everywhere else nobody is trusted any more: nobody leads until an operator
+// where nobody but the survivor could lead, in its own view and in what it knew to be `committed` (nullptr: nothing of
+// this partition). Everywhere else nobody is trusted any more: nobody leads until an operator
 // says who. Epochs rise above all that the lost ones can have used. A sole replica has no rival.
 enum class AfterLoss : uint8_t {
   kLed,        // the survivor alone was in sync or eligible
@@ -92,7 +93,7 @@ enum class AfterLoss : uint8_t {
   kElsewhere,  // all replicas are on other nodes
 };
 AfterLoss judge_after_loss(const PartitionImage& partition, BrokerId survivor);
-PartitionImage after_lost_quorum(const PartitionImage& partition, BrokerId survivor);
+PartitionImage after_lost_quorum(const PartitionImage& partition, const PartitionImage* committed, BrokerId survivor);
 // No partition has had so many elections that nobody here has heard of.
 inline constexpr int32_t kUnheardEpochs = 1'000;
 

@@ -137,7 +137,11 @@ std::string RaftMetadataLog::trouble() const {
     case Phase::kRunning: break;
   }
   if (raft_ && !raft_->is_voter(self_)) return "the metadata is being fetched from the leader; no voter until then";
-  return raft_ && raft_->leader() == kNoBroker ? "there is no leader" : "";
+  if (!raft_ || raft_->leader() != kNoBroker) return "";
+  std::string ids;
+  for (const Voter& voter : raft_->voters()) ids += (ids.empty() ? "" : ", ") + std::to_string(voter.id.value());
+  return "there is no leader; " + std::to_string(raft_->voters().size() / 2 + 1) + " of the voters " + ids +
+         " must be up to elect one";
 }
 
 // --- forming, and coming in from outside -----------------------------------------------------------------------------

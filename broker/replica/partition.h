@@ -141,6 +141,9 @@ class Partition {
   std::vector<BrokerId> reachable() const;
   // Nobody can say what is newer than the own high watermark: a read is served up to there and marked (R16).
   bool without_leader() const;
+  // Likewise below the own log start, which a power cut may have moved.
+  bool front_unknown() const;
+  api::Error front_not_available() const;
   // R16: false from the beginning of a tenure until the high watermark has reached what was in the log then.
   bool end_is_known() const { return role_ != Role::kLeader || high_watermark_ >= tenure_start_; }
   api::Error not_leader() const;

@@ -69,9 +69,19 @@ std::optional<Error> Partition::refuse_read(const ReadRequest& request) const {
         .with_detail("leader_epoch", text(state().leader_epoch));
   }
   const Offset asked = asked_offset(request);
+  if (asked < log_->log_start() && front_unknown()) return front_not_available();
   // R16: past the end of a replica that cannot ask a leader there may well be something.
   if (asked < log_->log_start() || (asked > log_->log_end() && !without_leader())) return out_of_range(asked);
   return std::nullopt;
+}
+
+bool Partition::front_unknown() const {
+  return role_ != Role::kLeader && without_leader() && log_->recovery().front_in_doubt;
+}
+
+Error Partition::front_not_available() const {
+  return Error(ErrorCode::kOffsetNotAvailable,
+               "a power cut may have taken the first records of " + name() + " here, and no leader can be asked");
 }
 
 Error Partition::out_of_range(Offset asked) const {
@@ -151,6 +161,7 @@ api::Answer<PartitionEnds> Partition::ends() const {
     error.outcome = Outcome::kNotApplicable;
     return error;
   }
+  if (front_unknown()) return front_not_available();
   if (!stale && !end_is_known()) {
     return Error(ErrorCode::kOffsetNotAvailable, "the end of " + name() + " is not known yet after a change of leader");
   }

@@ -47,6 +47,8 @@ class QuorumLost(Lost):
         ask("produce", "loose", "before", "-p", mine[0], check=0)
         self.cluster.node("kill", 3, check=0)
         wait_until(lambda: "there is no leader" in self.problems(), 20, "a lost quorum")
+        self.assertIn("2 of the voters 1, 2, 3 must be up", self.problems())
+        wait_until(lambda: "node 3 is down" in self.problems(), 5, "a lost node that nobody fences")
         self.assert_refused(ask("produce", "orders", "x", "-p", "0", within="2s"), 5)
         self.assertEqual(ask("consume", "orders", check=0).stdout.count("\n"), 300)
 

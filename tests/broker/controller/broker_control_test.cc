@@ -280,7 +280,7 @@ TEST(QuorumRecoveryPlan, OnlyWhereNobodyElseCouldLeadTheSurvivorGoesOn) {
                       partition({1, 2, 3}, {}, -1, {1}), partition({2, 3}, {2}, 2), partition({2}, {2}, 2)});
   PlannedState state(builder.build(), builder.next_offset());
   size_t done = 0;
-  ASSERT_TRUE(plan_quorum_recovery(state, {4, BrokerId(1), 5'000}, done)->ok());
+  ASSERT_TRUE(plan_quorum_recovery(state, {4, BrokerId(1), 5'000}, builder.build().get(), done)->ok());
   const std::vector<PartitionImage>& after = state.find_topic("a")->partitions;
   EXPECT_EQ(after[1].leader, BrokerId(1));
   EXPECT_EQ(after[1].isr, brokers({1}));
@@ -302,6 +302,25 @@ TEST(QuorumRecoveryPlan, OnlyWhereNobodyElseCouldLeadTheSurvivorGoesOn) {
   EXPECT_EQ(foreseen.elsewhere, 2);
 }
 
+// As a leader whose followers were gone it had still asked to shrink the ISR; the others may have gone on meanwhile.
+TEST(QuorumRecoveryPlan, WhatTheSurvivorOnlyWishedIsNotBelieved) {
+  ImageBuilder builder(3);
+  builder.topic("a", {partition({1, 2, 3}, {1, 2}, 1), partition({1, 2, 3}, {1}, 1)});
+  const ImagePtr committed = builder.build();
+  const TopicImage& topic = *committed->find_topic("a");
+  PartitionImage wished = topic.partitions[0];
+  wished.isr = brokers({1});
+  wished.partition_epoch = wished.partition_epoch + 1;
+  builder.add(partition_record(topic.id, PartitionId(0), wished));
+  for (const MetadataImage* believed : {committed.get(), static_cast<const MetadataImage*>(nullptr)}) {
+    PlannedState state(builder.build(), builder.next_offset());
+    size_t done = 0;
+    ASSERT_TRUE(plan_quorum_recovery(state, {1, BrokerId(1), 0}, believed, done)->ok());
+    EXPECT_TRUE(state.find_topic("a")->partitions[0].nobody_trusted());
+    EXPECT_EQ(state.find_topic("a")->partitions[1].nobody_trusted(), believed == nullptr);
+  }
+}
+
 TEST(QuorumRecoveryPlan, GoesThroughManyPartitionsInSteps) {
   ImageBuilder builder(3);
   std::vector<PartitionImage> many(kPartitionChangesPerStep + 7, partition({1, 2, 3}, {1, 2, 3}, 1));
@@ -311,7 +330,7 @@ TEST(QuorumRecoveryPlan, GoesThroughManyPartitionsInSteps) {
   int steps = 1;
   for (bool complete = false; !complete; ++steps) {
     PlannedState state(builder.build(), builder.next_offset());
-    complete = plan_quorum_recovery(state, {1, BrokerId(1), 0}, done).has_value();
+    complete = plan_quorum_recovery(state, {1, BrokerId(1), 0}, nullptr, done).has_value();
     EXPECT_LE(state.records().size(), kPartitionChangesPerStep + 2);
     builder.add_all(state.records());
     ASSERT_LT(steps, 5);

@@ -505,7 +505,7 @@ TEST_F(RunningCluster, TwoDamagedNodesStopTheClusterAndSaySo) {
     EXPECT_NE(cluster.log(id).trouble().find("damaged"), std::string::npos);
     EXPECT_TRUE(cluster.files(id, ".damaged-").empty());  // nothing is touched while nobody can repair it
   }
-  EXPECT_EQ(cluster.log(leader).trouble(), "there is no leader");
+  EXPECT_EQ(cluster.log(leader).trouble(), "there is no leader; 2 of the voters 1, 2, 3 must be up to elect one");
 }
 
 TEST_F(RunningCluster, ARottenEntryBelowTheMarkIsRepairedFromTheLeader) {

@@ -120,7 +120,8 @@ TEST(MetadataLogDamage, AnUnreadableVoteIsRefusedByName) {
   node.run();
   ASSERT_TRUE(node.commit("a").ok());
   ASSERT_TRUE(node.close().ok());
-  node.disk.put_file("/data/node-1/metadata/vote", Bytes(9'000));
+  const std::string rubbish(9'000, 'x');
+  node.disk.put_file("/data/node-1/metadata/vote", as_bytes(rubbish));
   EXPECT_FALSE(node.open());
   EXPECT_EQ(node.error.code(), Errc::kCorruption);
   EXPECT_NE(node.error.message().find("/data/node-1/metadata/vote"), std::string::npos);
