@@ -141,6 +141,8 @@ Result<Offset> Partition::cut_point(const EpochEnd& leader) const {
 
 LogMark Partition::mark() const {
   if (lowered_mark_) return *lowered_mark_;
+  // The doubt ends when the log begins again, or with an operator who lets it lead; not with this process.
+  if (role_ != Role::kLeader && log_->recovery().front_in_doubt) return {};
   const LogMark mark = log_->mark(high_watermark_);
   CHECK_LE(mark.durable_end, log_->durable_end());  // never ahead of the disk
   return mark;
