@@ -91,11 +91,11 @@ def run_json(command):
     return [json.loads(line) for line in done.stdout.decode().splitlines() if line]
 
 
-def wait_for(what, condition, limit_s=120):
-    """Seconds until it is true."""
+def wait_for(what, condition, limit_s=120, every_s=0.05):
+    """Seconds until it is true. A condition that runs a program takes from what is measured meanwhile."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > limit_s:
             sys.exit(f"not within {limit_s} s: {what}")
-        time.sleep(0.05)
+        time.sleep(every_s)
     return time.monotonic() - began

@@ -186,6 +186,7 @@ bool ReplicationSessions::check(int64_t now_ns) {
     Link& link = links_[key];
     link.unanswered.erase(link.unanswered.begin() + 1, link.unanswered.end());
     link.unanswered_bytes = link.unanswered.front().bytes;
+    link.catching_up = link.unanswered.front().catch_up ? 1 : 0;
   }
   return busy;
 }
@@ -198,11 +199,11 @@ void ReplicationSessions::on_progress(BrokerId from, const peer::Progress& messa
   if (found != links_.end()) {
     Link& link = found->second;
     while (!link.unanswered.empty() && link.unanswered.front().sequence <= message.sequence) {
-      link.unanswered_bytes -= link.unanswered.front().bytes;
+      answered(link, link.unanswered.front());
       link.unanswered.pop_front();
     }
     note_unanswered(from);
-    if (!link.waiting.empty()) flush_later();
+    if (!link.waiting.empty() || !link.behind.empty()) flush_later();
   }
   for (const auto& item : message.partitions) {
     auto session = sessions_.find({from, item.session});
@@ -216,6 +217,23 @@ void ReplicationSessions::on_progress(BrokerId from, const peer::Progress& messa
     partition->progress().moved(from, item.fetched, item.durable, partition->moment());
     host_.followers_moved(*partition);
   }
+}
+
+void ReplicationSessions::answered(Link& link, const Unanswered& push) {
+  link.unanswered_bytes -= push.bytes;
+  if (!push.catch_up) return;
+  --link.catching_up;
+  link.hurry = 2 * (link.behind_bytes - push.behind_before) >= push.bytes;
+  if (link.hurry || link.resting) return;
+  link.resting = true;
+  const int64_t rest = std::min(env_.clock().monotonic_ns() - push.sent_ns, kRestNsMax);
+  env_.executor().schedule_after(rest, [this, key = link.key, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    auto again = links_.find(key);
+    if (again == links_.end()) return;
+    again->second.resting = false;
+    flush_later();
+  });
 }
 
 void ReplicationSessions::note_unanswered(BrokerId peer) {
@@ -234,7 +252,7 @@ void ReplicationSessions::moved(Partition& partition, uint64_t bytes) {
   for (const SessionKey& key : found->second) {
     Session& session = sessions_.find(key)->second;
     Link& link = links_.find(session.link)->second;
-    link.waiting_bytes += bytes;
+    (session.behind ? link.behind_bytes : link.waiting_bytes) += bytes;
     if (session.next < partition.log_end()) {
       want(session);
     } else if (!session.watermark && !session.waiting &&
@@ -265,7 +283,8 @@ void ReplicationSessions::moved(Partition& partition, uint64_t bytes) {
 void ReplicationSessions::want(Session& session) {
   if (!session.waiting) {
     session.waiting = true;
-    links_.find(session.link)->second.waiting.push_back(session.key);
+    Link& link = links_.find(session.link)->second;
+    (session.behind ? link.behind : link.waiting).push_back(session.key);
   }
   flush_later();
 }
@@ -292,33 +311,47 @@ bool ReplicationSessions::may_push(const Link& link) const {
   return link.unanswered.size() < kPushesAtOnce || link.waiting_bytes >= kLargePushBytes;
 }
 
+bool ReplicationSessions::may_catch_up(const Link& link) const {
+  if (link.behind.empty()) return false;
+  if (link.unanswered_bytes >= link.credit && !link.unanswered.empty()) return false;
+  return link.hurry || (link.catching_up == 0 && !link.resting);
+}
+
 void ReplicationSessions::pump(Link& link, Runs& runs) {
   while (may_push(link)) {
-    Parcel parcel;
-    const uint64_t room = std::min<uint64_t>(
-        options_.push_bytes_max, link.unanswered.empty() ? UINT64_MAX : link.credit - link.unanswered_bytes);
-    size_t turns = std::min(link.waiting.size(), peer::kSessionsPerMessageMax);
-    const uint64_t share =
-        std::clamp<uint64_t>(options_.push_bytes_max / turns, kShareBytesMin, options_.push_bytes_max);
-    while (turns-- > 0 && parcel.bytes < room) {
-      const SessionKey key = link.waiting.front();
-      link.waiting.pop_front();
-      auto found = sessions_.find(key);
-      if (found == sessions_.end() || !found->second.waiting) continue;
-      Session& session = found->second;
-      Partition* partition = host_.find(session.partition);
-      session.waiting = false;
-      if (partition == nullptr || !partition->is_leader()) continue;
-      if (!add(parcel, session, *partition, static_cast<uint32_t>(share), runs)) continue;
-      if (session.next < partition->log_end()) {
-        session.waiting = true;
-        link.waiting.push_back(key);
-      }
-    }
-    if (link.waiting.empty()) link.waiting_bytes = 0;
-    if (parcel.push.partitions.empty()) return;
-    if (!send(link, std::move(parcel))) return;
+    if (!push(link, link.waiting, options_.push_bytes_max, runs)) break;
   }
+  while (may_catch_up(link)) {
+    if (!push(link, link.behind, std::min(options_.push_bytes_max, kCatchUpPushBytes), runs)) break;
+  }
+}
+
+bool ReplicationSessions::push(Link& link, std::deque<SessionKey>& queue, uint64_t bytes_max, Runs& runs) {
+  Parcel parcel;
+  const uint64_t room =
+      std::min<uint64_t>(bytes_max, link.unanswered.empty() ? UINT64_MAX : link.credit - link.unanswered_bytes);
+  size_t turns = std::min(queue.size(), peer::kSessionsPerMessageMax);
+  const uint64_t share = std::clamp<uint64_t>(bytes_max / turns, std::min(kShareBytesMin, bytes_max), bytes_max);
+  while (turns-- > 0 && parcel.bytes < room) {
+    const SessionKey key = queue.front();
+    queue.pop_front();
+    auto found = sessions_.find(key);
+    if (found == sessions_.end() || !found->second.waiting) continue;
+    Session& session = found->second;
+    Partition* partition = host_.find(session.partition);
+    session.waiting = false;
+    if (partition == nullptr || !partition->is_leader()) continue;
+    if (!add(parcel, session, *partition, static_cast<uint32_t>(share), runs)) continue;
+    const bool more = session.next < partition->log_end();
+    const auto& isr = partition->image().isr;
+    session.behind = more && std::find(isr.begin(), isr.end(), key.first) == isr.end();
+    if (!more) continue;
+    session.waiting = true;
+    (session.behind ? link.behind : link.waiting).push_back(key);
+  }
+  if (link.waiting.empty()) link.waiting_bytes = 0;
+  if (parcel.push.partitions.empty()) return false;
+  return send(link, std::move(parcel), &queue == &link.behind);
 }
 
 const BatchRun* ReplicationSessions::run_at(Session& session, Partition& partition, uint32_t bytes_max, Runs& runs) {
@@ -386,7 +419,7 @@ bool ReplicationSessions::add(Parcel& parcel, Session& session, Partition& parti
   return true;
 }
 
-bool ReplicationSessions::send(Link& link, Parcel parcel) {
+bool ReplicationSessions::send(Link& link, Parcel parcel, bool catch_up) {
   parcel.push.reply_route = shard_;
   parcel.push.sequence = ++link.sequence;
   PeerFrame frame;
@@ -412,10 +445,11 @@ bool ReplicationSessions::send(Link& link, Parcel parcel) {
     }
     return false;
   }
-  link.waiting_bytes -= std::min(link.waiting_bytes, parcel.bytes);
+  if (!catch_up) link.waiting_bytes -= std::min(link.waiting_bytes, parcel.bytes);
   if (parcel.bytes > 0) {
-    link.unanswered.push_back({link.sequence, parcel.bytes, env_.clock().monotonic_ns()});
+    link.unanswered.push_back({link.sequence, parcel.bytes, env_.clock().monotonic_ns(), catch_up, link.behind_bytes});
     link.unanswered_bytes += parcel.bytes;
+    link.catching_up += catch_up ? 1 : 0;
     if (link.unanswered.size() == 1) {
       note_unanswered(link.key.first);
       host_.watch();

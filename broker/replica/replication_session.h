@@ -7,6 +7,10 @@
 // at once; otherwise they grow, so that under load one push, and one sync of the follower, carries all that arrived
 // during the last one. A high watermark alone waits a little for company. No timer runs while nothing is to be sent.
 //
+// What a follower missed while it was out of the ISR goes beside the live records, not before them: one smaller push at
+// a time, and then a rest as long as its answer took. Only where about as much is appended meanwhile does it go as fast
+// as all the rest, because the follower would never catch up otherwise.
+//
 // On the shard's thread. Sessions end when the follower, the connection, the leader epoch or the partition does.
 #pragma once
 
@@ -55,6 +59,8 @@ class ReplicationSessions {
   static constexpr size_t kPushesAtOnce = 3;
   static constexpr uint64_t kLargePushBytes = 256u << 10;
   static constexpr uint64_t kShareBytesMin = 64u << 10;  // of one partition in one push, while others wait
+  static constexpr uint32_t kCatchUpPushBytes = 256u << 10;
+  static constexpr int64_t kRestNsMax = 100'000'000;
   static constexpr int64_t kHighWatermarkDelayNs = 5'000'000;
   static constexpr size_t kSessionsMax = 1'000'000;
 
@@ -65,6 +71,8 @@ class ReplicationSessions {
     uint64_t sequence;
     uint64_t bytes;
     int64_t sent_ns;
+    bool catch_up;           // of Link::behind,
+    uint64_t behind_before;  // with Link::behind_bytes as it was then
   };
   struct Link {
     LinkKey key;
@@ -72,8 +80,13 @@ class ReplicationSessions {
     uint64_t sequence = 0;  // of the last push
     std::deque<Unanswered> unanswered;
     uint64_t unanswered_bytes = 0;
-    uint64_t waiting_bytes = 0;          // about so many are appended and not pushed
-    std::deque<SessionKey> waiting;      // sessions with batches to push
+    uint64_t waiting_bytes = 0;      // about so many are appended and not pushed
+    std::deque<SessionKey> waiting;  // sessions with batches to push
+    std::deque<SessionKey> behind;   // likewise, out of the ISR and more than a push away from the end
+    size_t catching_up = 0;          // unanswered pushes of those
+    uint64_t behind_bytes = 0;       // appended to their partitions, ever
+    bool resting = false;
+    bool hurry = false;                  // they would not get nearer with rests
     std::vector<SessionKey> watermarks;  // sessions with nothing new but the high watermark or log start
     bool timer = false;
   };
@@ -86,7 +99,8 @@ class ReplicationSessions {
     Offset next{0};
     Offset told_high_watermark{-1};
     Offset told_log_start{-1};
-    bool waiting = false;    // in Link::waiting, or loading
+    bool waiting = false;    // in Link::waiting or Link::behind, or loading
+    bool behind = false;     // of the latter
     bool watermark = false;  // in Link::watermarks
   };
   // One push in the making.
@@ -108,10 +122,14 @@ class ReplicationSessions {
   void flush();
   void pump(Link& link, Runs& runs);
   bool may_push(const Link& link) const;
+  bool may_catch_up(const Link& link) const;
+  // One push of what `queue` wants, of at most about `bytes_max`; false if there was none.
+  bool push(Link& link, std::deque<SessionKey>& queue, uint64_t bytes_max, Runs& runs);
+  void answered(Link& link, const Unanswered& push);
   // Adds what the session has to say; false if it can say nothing now.
   bool add(Parcel& parcel, Session& session, Partition& partition, uint32_t bytes_max, Runs& runs);
   const BatchRun* run_at(Session& session, Partition& partition, uint32_t bytes_max, Runs& runs);
-  bool send(Link& link, Parcel parcel);
+  bool send(Link& link, Parcel parcel, bool catch_up);
   void note_unanswered(BrokerId peer);
   void send_frame(BrokerId to, uint32_t route, PeerKind kind, Bytes body);
 

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -53,8 +54,10 @@ class ReplicaTrio {
     uint64_t isr_requests = 0;
     bool isr_answers_lost = false;
     bool rotten = false;  // its logs have damage that they may not know of
+    std::function<void(const PeerFrame&)> sees = [](const PeerFrame&) {};
 
     void on_frame(BrokerId from, PeerChannel channel, PeerFrame frame) override {
+      sees(frame);
       replicas->on_frame(from, channel, std::move(frame));
     }
     void on_connected(const PeerIdentity& peer, PeerChannel channel) override { replicas->on_connected(peer, channel); }

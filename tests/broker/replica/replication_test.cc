@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/replica/replication_session.h"
 #include "storage/log/log_files.h"
 #include "tests/broker/replica/replica_trio.h"
 
@@ -547,6 +548,53 @@ TEST(Replication, AReplicaAboveTheEndOfALeaderElectedAtAPriceBeginsAgainThere) {
   EXPECT_EQ(trio.values(1, orders), (Values{"after"}));
 }
 
+// The live records of the others do not wait for what one of them missed.
+TEST(Replication, WhatAFollowerMissedComesInSmallPushesWithRests) {  // R2
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders");
+  trio.crash(3);
+  trio.fence(3);
+  const std::string large(100'000, 'x');
+  for (int i = 0; i < 80; ++i) ASSERT_EQ(error_of(trio.append(orders, large)), std::nullopt);
+  struct Arrival {
+    int64_t at_ns;
+    size_t bytes;
+  };
+  std::vector<Arrival> pushes;
+  trio.nodes.at(3).sees = [&](const PeerFrame& frame) {
+    if (frame.kind == PeerKind::kPush && !frame.bulk.empty()) {
+      pushes.push_back({trio.nodes.at(3).env->clock().monotonic_ns(), frame.bulk.size()});
+    }
+  };
+  trio.start(3);
+  ASSERT_TRUE(trio.run_until([&] { return trio.all_in_sync(orders); }));
+  ASSERT_GT(pushes.size(), 20U);
+  int64_t least_ns = INT64_MAX;
+  for (size_t i = 2; i < pushes.size(); ++i) {  // the first opens the session
+    EXPECT_LE(pushes[i].bytes, ReplicationSessions::kCatchUpPushBytes + large.size()) << i;
+    least_ns = std::min(least_ns, pushes[i].at_ns - pushes[i - 1].at_ns);
+  }
+  EXPECT_GT(least_ns, 0) << "two at once";
+}
+
+TEST(Replication, AFollowerCatchesUpThoughMuchIsAppendedMeanwhile) {  // R2
+  ReplicaTrio trio;
+  const TopicPartition orders = trio.add_topic("orders", 2, api::Durability::kReplicated);
+  trio.crash(3);
+  trio.fence(3);
+  const std::string large(300'000, 'x');
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(error_of(trio.append(orders, large)), std::nullopt);
+  trio.network.slow(BrokerId(1), BrokerId(3), 50 * kMs);
+  trio.start(3);
+  // A push at a time would not keep up with this.
+  int more = 0;
+  do {
+    for (int i = 0; i < 4; ++i) trio.begin_append(1, orders, make_batch({{"k", large}}));
+    trio.run_ms(50);
+  } while (trio.position(3, orders).log_end + 12 < trio.position(1, orders).log_end && ++more < 40);
+  EXPECT_LT(more, 40);
+}
+
 // By seed 82014 of the simulator.
 TEST(Replication, AReplicaWhoseFirstFileAPowerCutTookBeginsAgain) {  // F3, X6
   ReplicaTrio trio;
@@ -565,8 +613,8 @@ TEST(Replication, AReplicaWhoseFirstFileAPowerCutTookBeginsAgain) {  // F3, X6
   trio.start(3);
   trio.nodes.at(3).hears_controller = false;
   trio.run_ms(5'000);
-  // By seeds 108460 and 120141 of the simulator: as long as nobody can be asked, what it lost is not called out of range
-  // (R16), nor in its next process.
+  // By seeds 108460 and 120141 of the simulator: as long as nobody can be asked, what it lost is not called out of
+  // range (R16), nor in its next process.
   for (int process = 1; process <= 2; ++process) {
     ASSERT_GT(trio.position(3, orders).log_start, Offset(0));
     EXPECT_TRUE(trio.position(3, orders).damaged);
