@@ -5,6 +5,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <future>
 #include <map>
 #include <utility>
@@ -41,6 +43,7 @@ sigset_t end_signals() {
 }
 
 constexpr time_t kQuietCheckSeconds = 3;
+constexpr std::chrono::milliseconds kGiveUpCheck{50};
 
 }  // namespace
 
@@ -68,7 +71,13 @@ Status Node::run() {
   std::string address = options_.broker.advertise.empty() ? client_address() : options_.broker.advertise;
   if (transport_) transport_->start(broker_->cluster_id(), broker_->directory_id());
   started_ = true;
-  TRY(wait_for([&](auto done) { broker_->start(address, std::move(done)); }));
+  auto begun = std::make_shared<std::promise<Status>>();  // a start that is given up is answered by the stop
+  broker_->start(address, [begun](Status status) { begun->set_value(std::move(status)); });
+  std::future<Status> ready = begun->get_future();
+  while (ready.wait_for(kGiveUpCheck) != std::future_status::ready) {
+    if (options_.give_up && options_.give_up()) return {Errc::kFailed, "stopped before it was ready"};
+  }
+  TRY(ready.get());
   server_->set_serving(true);
   return {};
 }
@@ -120,6 +129,12 @@ void block_end_signals() {
   sigset_t set = end_signals();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+}
+
+int take_end_signal() {
+  sigset_t set = end_signals();
+  const timespec now{};
+  return std::max(::sigtimedwait(&set, nullptr, &now), 0);
 }
 
 int wait_for_end_signal() {

@@ -20,6 +20,7 @@ class Node {
     BrokerOptions broker;
     std::vector<std::string> listen;  // "host:port"; empty: as in `broker`
     Logger log;
+    std::function<bool()> give_up;  // asked now and then while others are waited for; true: start() fails with kFailed
   };
 
   // Opens the data folder, listens, and returns when the broker serves. Blocking; signals that are to be waited for
@@ -56,6 +57,8 @@ class Node {
 
 // Blocks SIGINT and SIGTERM for this thread and all that it starts, and ignores SIGPIPE. Before Node::start().
 void block_end_signals();
+// The one that has come already, or 0.
+int take_end_signal();
 // Waits for one of them and returns it, and meanwhile, whenever it is quiet, gives back the memory of program pages
 // that are no longer used. A second one, while the node stops, ends the process at once.
 int wait_for_end_signal();

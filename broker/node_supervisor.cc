@@ -183,9 +183,10 @@ int Supervisor::wait_until_ready() {
     // What the user can put right is said at once; a damaged node must not keep the others from working.
     bool user_can_help = slot.exit_code == kExitUsage || slot.exit_code == kExitNotNow;
     if (slot.state == State::kUp || (majority && !user_can_help)) continue;
-    std::string why = slot.state == State::kStarting
-                          ? "is not ready after " + std::to_string(kStartLimitMs / 1000) + " s"
-                          : "ended: " + last_words(plan_.folder.node_log_path(number_of(slot)));
+    std::string why =
+        (slot.state == State::kStarting ? "is not ready after " + std::to_string(kStartLimitMs / 1000) + " s: "
+                                        : "ended: ") +
+        last_words(plan_.folder.node_log_path(number_of(slot)));
     (void)output_.fail(slot.exit_code, slot.exit_code == kExitNotNow ? "BUSY" : "NODE_ENDED",
                        "node " + std::to_string(number_of(slot)) + " " + why);
     return stop_all(slot.exit_code > 0 ? slot.exit_code : kExitRefused);

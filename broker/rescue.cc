@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -189,6 +190,7 @@ class RescueRun {
     // Above all that recover-quorum counted, so that a folder which was not here has nothing to say any more.
     recovery_ = {static_cast<uint32_t>(now_ms / 1'000), first().identity.node};
     catalogue_ = rescue_catalogue(nodes, recovery_.number, now_ms);
+    remark_absent_nodes();
     return {};
   }
 
@@ -239,6 +241,24 @@ class RescueRun {
     text += "\n  is lost        topics that nothing was ever written to, and whatever only the metadata knew";
     for (const std::string& remark : catalogue_.remarks) text += "\n  note           " + remark;
     return text;
+  }
+
+  // Folders that are rescued one by one become clusters of their own.
+  void remark_absent_nodes() {
+    std::set<BrokerId> absent;
+    for (const MetadataRecord& record : catalogue_.records) {
+      if (const auto* partition = std::get_if<PartitionRecord>(&record)) {
+        absent.insert(partition->replicas.begin(), partition->replicas.end());
+      }
+    }
+    for (const RescueFolder& folder : folders_) absent.erase(folder.identity.node);
+    if (absent.empty()) return;
+    std::string ids;
+    for (BrokerId id : absent) ids += (ids.empty() ? "" : ", ") + std::to_string(id.value());
+    catalogue_.remarks.push_back((absent.size() == 1 ? "node " : "nodes ") + ids +
+                                 (absent.size() == 1 ? " has" : " have") +
+                                 " copies too: name every folder that is left in one rescue (--data DIR --data DIR …), "
+                                 "and do not rescue the others by themselves");
   }
 
   std::optional<int> ask() const {

@@ -49,7 +49,20 @@ int run_serve(const cli::ServeOptions& options) {
   if (!broker->insecure.empty()) {
     log.warning("insecure: anyone who reaches ", broker->listen, " can read and write everything");
   }
-  Result<std::unique_ptr<Node>> node = Node::start({.broker = *broker, .listen = {}, .log = log});
+  int signal = 0;
+  auto told_to_end = [&] {
+    signal = take_end_signal();
+    if (signal == 0) return false;
+    let_second_signal_end_us();
+    log.info("signal ", signal, ": stopping before it is ready");
+    return true;
+  };
+  Result<std::unique_ptr<Node>> node =
+      Node::start({.broker = *broker, .listen = {}, .log = log, .give_up = told_to_end});
+  if (!node.ok() && signal != 0) {
+    log.info("stopped");
+    return kExitDone;
+  }
   // What is not found here is a file or folder of the system, not something of Trilog's.
   if (!node.ok() && node.status().code() == Errc::kNotFound)
     return output.fail(kExitRefused, "STORAGE_ERROR", node.status().message());
@@ -64,7 +77,7 @@ int run_serve(const cli::ServeOptions& options) {
                     .add("pid", ::getpid())
                     .text());
   }
-  int signal = wait_for_end_signal();
+  signal = wait_for_end_signal();
   let_second_signal_end_us();
   log.info("signal ", signal, ": draining");
   Status stopped = (*node)->stop();

@@ -146,10 +146,13 @@ class RescueOfThree(TestCase):
         os.makedirs(orphan)
         with open(os.path.join(orphan, "00000000000000000000.log"), "wb") as file:
             file.write(b"somebody's")
+        alone = json.loads(trilog("rescue", "--data", self.nodes[0], "--dry-run", "--json", check=0).stdout)
+        self.assertTrue(any("nodes 2, 3 have copies too" in remark for remark in alone["remarks"]), alone)
         three = [x for node in self.nodes for x in ("--data", node)]
         dry = json.loads(trilog("rescue", *three, "--dry-run", "--json", check=0).stdout)
         self.assertEqual((dry["changed"], dry["topics"], dry["nodes"]), (False, 3, 3))
         self.assertTrue(any("stays as it is" in remark for remark in dry["remarks"]), dry)
+        self.assertFalse(any("copies too" in remark for remark in dry["remarks"]), dry)
         rescued = trilog("rescue", *three, "--yes", check=0)
         self.assertIn("start node 1, then the others", rescued.stdout)
 

@@ -107,6 +107,28 @@ class ServeCluster(TestCase):
         self.assertEqual(nodes[2].cluster()["cluster_id"], before)
         self.assertEqual(nodes[1].run("consume", "orders").stdout.split("\n")[:3], [f"value {i}" for i in range(3)])
 
+    def test_a_node_that_waits_for_the_others_ends_when_it_is_told_to(self):
+        def waits_and_ends(node):
+            node.start()
+            wait_until(lambda: node.run("cluster", "recover-quorum", "--dry-run", "--timeout", "1s").returncode in (0, 1),
+                       20, "a node to ask")
+            node.process.terminate()
+            self.assertEqual(node.process.wait(8), 0)
+            self.assertIn("stopping before it is ready", node.log())
+        first = self.node(1)
+        waits_and_ends(first)
+        nodes = [first.start(), self.node(2).start(), self.node(3).start()]
+        self.await_up(nodes)
+        nodes[0].run("topic", "create", "orders", check=0)
+        nodes[0].run("produce", "orders", "kept", check=0)
+        for node in nodes:
+            self.assertEqual(node.end("terminate"), 0)
+        waits_and_ends(first)
+        for node in nodes:
+            node.start()
+        self.await_up(nodes)
+        self.assertEqual(nodes[1].run("consume", "orders", check=0).stdout, "kept\n")
+
     def test_a_lost_folder_is_filled_again(self):
         nodes = self.start_three()
         nodes[0].run("topic", "create", "orders", check=0)
