@@ -224,6 +224,10 @@ void ReplicationSessions::answered(Link& link, const Unanswered& push) {
   if (!push.catch_up) return;
   --link.catching_up;
   link.hurry = 2 * (link.behind_bytes - push.behind_before) >= push.bytes;
+  if (link.hurry) {
+    link.waiting.insert(link.waiting.end(), link.behind.begin(), link.behind.end());
+    link.behind.clear();
+  }
   if (link.hurry || link.resting) return;
   link.resting = true;
   const int64_t rest = std::min(env_.clock().monotonic_ns() - push.sent_ns, kRestNsMax);
@@ -252,7 +256,8 @@ void ReplicationSessions::moved(Partition& partition, uint64_t bytes) {
   for (const SessionKey& key : found->second) {
     Session& session = sessions_.find(key)->second;
     Link& link = links_.find(session.link)->second;
-    (session.behind ? link.behind_bytes : link.waiting_bytes) += bytes;
+    link.waiting_bytes += bytes;
+    if (session.behind) link.behind_bytes += bytes;
     if (session.next < partition.log_end()) {
       want(session);
     } else if (!session.watermark && !session.waiting &&
@@ -280,11 +285,14 @@ void ReplicationSessions::moved(Partition& partition, uint64_t bytes) {
   }
 }
 
+std::deque<ReplicationSessions::SessionKey>& ReplicationSessions::queue_of(Link& link, const Session& session) {
+  return session.behind && !link.hurry ? link.behind : link.waiting;
+}
+
 void ReplicationSessions::want(Session& session) {
   if (!session.waiting) {
     session.waiting = true;
-    Link& link = links_.find(session.link)->second;
-    (session.behind ? link.behind : link.waiting).push_back(session.key);
+    queue_of(links_.find(session.link)->second, session).push_back(session.key);
   }
   flush_later();
 }
@@ -311,10 +319,9 @@ bool ReplicationSessions::may_push(const Link& link) const {
   return link.unanswered.size() < kPushesAtOnce || link.waiting_bytes >= kLargePushBytes;
 }
 
+// Whatever else is on its way: the live records must not keep them from it for good.
 bool ReplicationSessions::may_catch_up(const Link& link) const {
-  if (link.behind.empty()) return false;
-  if (link.unanswered_bytes >= link.credit && !link.unanswered.empty()) return false;
-  return link.hurry || (link.catching_up == 0 && !link.resting);
+  return !link.behind.empty() && link.catching_up == 0 && !link.resting;
 }
 
 void ReplicationSessions::pump(Link& link, Runs& runs) {
@@ -328,8 +335,8 @@ void ReplicationSessions::pump(Link& link, Runs& runs) {
 
 bool ReplicationSessions::push(Link& link, std::deque<SessionKey>& queue, uint64_t bytes_max, Runs& runs) {
   Parcel parcel;
-  const uint64_t room =
-      std::min<uint64_t>(bytes_max, link.unanswered.empty() ? UINT64_MAX : link.credit - link.unanswered_bytes);
+  const bool any_room = &queue == &link.behind || link.unanswered.empty();
+  const uint64_t room = any_room ? bytes_max : std::min(bytes_max, link.credit - link.unanswered_bytes);
   size_t turns = std::min(queue.size(), peer::kSessionsPerMessageMax);
   const uint64_t share = std::clamp<uint64_t>(bytes_max / turns, std::min(kShareBytesMin, bytes_max), bytes_max);
   while (turns-- > 0 && parcel.bytes < room) {
@@ -344,14 +351,15 @@ bool ReplicationSessions::push(Link& link, std::deque<SessionKey>& queue, uint64
     if (!add(parcel, session, *partition, static_cast<uint32_t>(share), runs)) continue;
     const bool more = session.next < partition->log_end();
     const auto& isr = partition->image().isr;
+    parcel.catch_up = parcel.catch_up || session.behind;
     session.behind = more && std::find(isr.begin(), isr.end(), key.first) == isr.end();
     if (!more) continue;
     session.waiting = true;
-    (session.behind ? link.behind : link.waiting).push_back(key);
+    queue_of(link, session).push_back(key);
   }
   if (link.waiting.empty()) link.waiting_bytes = 0;
   if (parcel.push.partitions.empty()) return false;
-  return send(link, std::move(parcel), &queue == &link.behind);
+  return send(link, std::move(parcel));
 }
 
 const BatchRun* ReplicationSessions::run_at(Session& session, Partition& partition, uint32_t bytes_max, Runs& runs) {
@@ -419,7 +427,7 @@ bool ReplicationSessions::add(Parcel& parcel, Session& session, Partition& parti
   return true;
 }
 
-bool ReplicationSessions::send(Link& link, Parcel parcel, bool catch_up) {
+bool ReplicationSessions::send(Link& link, Parcel parcel) {
   parcel.push.reply_route = shard_;
   parcel.push.sequence = ++link.sequence;
   PeerFrame frame;
@@ -445,11 +453,12 @@ bool ReplicationSessions::send(Link& link, Parcel parcel, bool catch_up) {
     }
     return false;
   }
-  if (!catch_up) link.waiting_bytes -= std::min(link.waiting_bytes, parcel.bytes);
+  link.waiting_bytes -= std::min(link.waiting_bytes, parcel.bytes);
   if (parcel.bytes > 0) {
-    link.unanswered.push_back({link.sequence, parcel.bytes, env_.clock().monotonic_ns(), catch_up, link.behind_bytes});
+    link.unanswered.push_back(
+        {link.sequence, parcel.bytes, env_.clock().monotonic_ns(), parcel.catch_up, link.behind_bytes});
     link.unanswered_bytes += parcel.bytes;
-    link.catching_up += catch_up ? 1 : 0;
+    link.catching_up += parcel.catch_up ? 1 : 0;
     if (link.unanswered.size() == 1) {
       note_unanswered(link.key.first);
       host_.watch();

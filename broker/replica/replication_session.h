@@ -8,8 +8,8 @@
 // during the last one. A high watermark alone waits a little for company. No timer runs while nothing is to be sent.
 //
 // What a follower missed while it was out of the ISR goes beside the live records, not before them: one smaller push at
-// a time, and then a rest as long as its answer took. Only where about as much is appended meanwhile does it go as fast
-// as all the rest, because the follower would never catch up otherwise.
+// a time, and then a rest as long as its answer took. Only where about as much is appended meanwhile does it take its
+// turn among all the rest, because the follower would never catch up otherwise.
 //
 // On the shard's thread. Sessions end when the follower, the connection, the leader epoch or the partition does.
 #pragma once
@@ -71,7 +71,7 @@ class ReplicationSessions {
     uint64_t sequence;
     uint64_t bytes;
     int64_t sent_ns;
-    bool catch_up;           // of Link::behind,
+    bool catch_up;           // some of it for sessions that are behind,
     uint64_t behind_before;  // with Link::behind_bytes as it was then
   };
   struct Link {
@@ -82,11 +82,11 @@ class ReplicationSessions {
     uint64_t unanswered_bytes = 0;
     uint64_t waiting_bytes = 0;      // about so many are appended and not pushed
     std::deque<SessionKey> waiting;  // sessions with batches to push
-    std::deque<SessionKey> behind;   // likewise, out of the ISR and more than a push away from the end
-    size_t catching_up = 0;          // unanswered pushes of those
+    std::deque<SessionKey> behind;   // those that are behind, as long as there is no hurry
+    size_t catching_up = 0;          // unanswered pushes for sessions that are behind
     uint64_t behind_bytes = 0;       // appended to their partitions, ever
     bool resting = false;
-    bool hurry = false;                  // they would not get nearer with rests
+    bool hurry = false;                  // they would not get nearer with rests, and wait among the others
     std::vector<SessionKey> watermarks;  // sessions with nothing new but the high watermark or log start
     bool timer = false;
   };
@@ -100,7 +100,7 @@ class ReplicationSessions {
     Offset told_high_watermark{-1};
     Offset told_log_start{-1};
     bool waiting = false;    // in Link::waiting or Link::behind, or loading
-    bool behind = false;     // of the latter
+    bool behind = false;     // out of the ISR, and more than a push away from the end
     bool watermark = false;  // in Link::watermarks
   };
   // One push in the making.
@@ -108,6 +108,7 @@ class ReplicationSessions {
     peer::Push push;
     std::vector<SharedBytes> pieces;
     uint64_t bytes = 0;
+    bool catch_up = false;
   };
   // Reads of this round, so that two followers at the same place cost one.
   using Runs = std::map<std::pair<TopicPartition, Offset>, BatchRun>;
@@ -117,6 +118,7 @@ class ReplicationSessions {
                                           const peer::OpenSession::Partition& asked) const;
   void turn_away(BrokerId to, uint32_t route, peer::SessionId session, peer::CloseReason reason, Offset log_start);
   void want(Session& session);
+  static std::deque<SessionKey>& queue_of(Link& link, const Session& session);
   void end(const SessionKey& key, bool tell_progress);
   void flush_later();
   void flush();
@@ -129,7 +131,7 @@ class ReplicationSessions {
   // Adds what the session has to say; false if it can say nothing now.
   bool add(Parcel& parcel, Session& session, Partition& partition, uint32_t bytes_max, Runs& runs);
   const BatchRun* run_at(Session& session, Partition& partition, uint32_t bytes_max, Runs& runs);
-  bool send(Link& link, Parcel parcel, bool catch_up);
+  bool send(Link& link, Parcel parcel);
   void note_unanswered(BrokerId peer);
   void send_frame(BrokerId to, uint32_t route, PeerKind kind, Bytes body);
 
