@@ -114,7 +114,7 @@ def main():
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     options.directory = options.directory or options.build
-    options.sync_mb = 6
+    options.sync_mb = 12 * options.seconds  # takes about as long as a measurement of the brokers, for a disk has its moods
     if options.quick:
         options.rounds, options.total_mb, options.rate, options.seconds, options.sync_mb = 1, 2, 200, 1, 0.1
     with ClusterProcess(options.build, options.directory) as cluster:

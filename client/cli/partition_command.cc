@@ -203,8 +203,12 @@ class PartitionRun {
       text += "\n  dropped: nothing that another replica is known to have";
     }
     if (!loss.silent.empty()) {
-      text += "\n  node " + ids_text(loss.silent) +
-              " may have more acknowledged records, and how many nobody knows; start it again to lose none";
+      const bool one = loss.silent.size() == 1;
+      std::string ids;
+      for (int32_t node : loss.silent) ids += (ids.empty() ? "" : ", ") + std::to_string(node);
+      text += std::string("\n  ") + (one ? "node " : "nodes ") + ids +
+              " may have more acknowledged records, and how many nobody knows; start " + (one ? "it" : "them") +
+              " again to lose none";
     }
     return text;
   }

@@ -194,23 +194,23 @@ void ReplicaTrio::commit(const std::vector<MetadataRecord>& records) {
 
 void ReplicaTrio::tell(int number) {
   to_node(number, [this](Node& node) {
-    while (node.image->applied() < committed->applied()) {
-      MetadataDelta delta(node.image);
-      Offset at{0};
-      for (const auto& records : history) {
-        const bool next = at == node.image->applied() + 1;
-        for (const MetadataRecord& record : records) {
-          if (next) {
-            ASSERT_TRUE(delta.apply(record, at).ok());
-          }
-          ++at;
-        }
-        if (next) break;
-      }
-      node.image = delta.build();
-      node.replicas->apply(node.image, &delta);
+    Offset at{0};
+    for (const auto& records : history) {
+      if (at > node.image->applied()) apply(node, records, at);
+      at = at + static_cast<int64_t>(records.size());
     }
   });
+}
+
+void ReplicaTrio::apply(Node& node, const std::vector<MetadataRecord>& records, Offset first) {
+  MetadataDelta delta(node.image);
+  Offset at = first;
+  for (const MetadataRecord& record : records) {
+    ASSERT_TRUE(delta.apply(record, at).ok());
+    ++at;
+  }
+  node.image = delta.build();
+  node.replicas->apply(node.image, &delta);
 }
 
 void ReplicaTrio::to_node(int number, std::function<void(Node&)> what) {
@@ -225,7 +225,7 @@ void ReplicaTrio::heartbeat() {
   world.after(200 * kMs, [this] {
     for (auto& [number, node] : nodes) {
       if (!node.up() || !node.hears_controller || network.paused(node.id)) continue;
-      node.env->executor().post([&node, now = world.now_ns()] { node.replicas->set_controller_contact(now); });
+      node.env->executor().post([told = &node, now = world.now_ns()] { told->replicas->set_controller_contact(now); });
       tell(number);
       // The answer to its registration may have been lost.
       if (node.enrolled == node.life) {

@@ -166,6 +166,7 @@ class ReplicaTrio {
   void commit(const std::vector<MetadataRecord>& records);
   // In order, each node in its own time; a node that does not hear the controller catches up later.
   void tell(int number);
+  static void apply(Node& node, const std::vector<MetadataRecord>& records, Offset first);
   void to_node(int number, std::function<void(Node&)> what);
   void heartbeat();
   // C6, C8. True if something changed.
