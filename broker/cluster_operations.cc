@@ -12,8 +12,10 @@ using api::ErrorCode;
 
 namespace {
 
-std::string node_state(const BrokerImage& broker, bool reachable) {
-  if (!broker.fenced) return "up";
+// Without a controller nobody fences who is gone: then this node tells whom it reaches itself.
+std::string node_state(const BrokerImage& broker, bool reachable, bool has_controller) {
+  if (!broker.fenced && (reachable || has_controller)) return "up";
+  if (!broker.fenced) return "down";
   return reachable ? "fenced" : "down";
 }
 
@@ -95,12 +97,6 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
   cluster.id = folder_->identity().cluster;
   cluster.version = kVersion;
   cluster.features = {"grpc", "idempotent-produce", "consume-stream", "raw-record-batches"};
-  for (const auto& [id, broker] : now->brokers()) {
-    bool reachable = id == self() || (transport_ != nullptr && transport_->connected(id, PeerChannel::kControl));
-    std::string state = node_state(broker, reachable);
-    if (state != "up") cluster.problems.push_back("node " + std::to_string(id.value()) + " is " + state);
-    cluster.nodes.push_back({id, broker.address, std::move(state), broker.directory, broker.version});
-  }
   add_partition_problems(*now, cluster.problems);
   add_topic_problems(*now, cluster.problems);
   if (!options_.insecure.empty()) cluster.problems.push_back("anyone on the network can read and write (insecure)");
@@ -144,16 +140,17 @@ void BrokerImpl::describe_cluster(Done<api::Cluster> done) {
 
 // On the thread of shard 0.
 void BrokerImpl::describe_node(api::Cluster cluster, Done<api::Cluster> done) {
+  if (metadata_log_ != nullptr) cluster.controller = metadata_log_->leader();
+  std::vector<std::string> not_up;
+  const ImagePtr now = image();
+  for (const auto& [id, broker] : now->brokers()) {
+    bool reachable = id == self() || (transport_ != nullptr && transport_->connected(id, PeerChannel::kControl));
+    std::string state = node_state(broker, reachable, cluster.controller != kNoBroker);
+    if (state != "up") not_up.push_back("node " + std::to_string(id.value()) + " is " + state);
+    cluster.nodes.push_back({id, broker.address, std::move(state), broker.directory, broker.version});
+  }
+  cluster.problems.insert(cluster.problems.begin(), not_up.begin(), not_up.end());
   if (metadata_log_ != nullptr) {
-    cluster.controller = metadata_log_->leader();
-    if (cluster.controller == kNoBroker && transport_ != nullptr) {
-      // Nobody fences who is gone: then this node tells whom it reaches itself.
-      for (api::NodeState& node : cluster.nodes) {
-        if (node.id == self() || node.state != "up" || transport_->connected(node.id, PeerChannel::kControl)) continue;
-        node.state = "down";
-        cluster.problems.push_back("node " + std::to_string(node.id.value()) + " is down");
-      }
-    }
     for (const Voter& voter : metadata_log_->voters()) {
       if (image()->find_broker(voter.id) != nullptr) continue;
       cluster.nodes.push_back({voter.id, "", "down", voter.directory, ""});
